@@ -1,0 +1,55 @@
+"""Every error that pneumospark raises on purpose: a bad job raises one of these, and the job prints its message and stops."""
+
+
+class PneumosparkError(Exception):
+    """The base of all: a message for the person who runs the job, without a traceback."""
+
+
+class ConfigError(PneumosparkError):
+    """A flag, a TOML key or a value that is unknown, missing or out of range."""
+
+
+class SourceError(PneumosparkError):
+    """A source, a labels table or a file that is missing, empty, unreadable or of an unclear layout."""
+
+
+class TableError(PneumosparkError):
+    """A table whose schema is not the expected one, that holds nothing, or whose rows do not fit the job."""
+
+
+class LostRowsError(PneumosparkError):
+    """The two sides of a count differ: files in against rows out, or rows of a table against rows of an epoch."""
+
+
+class LeakError(PneumosparkError):
+    """One patient, or one image, in more than one split."""
+
+
+class BundleError(PneumosparkError):
+    """A model bundle that is missing, incomplete, changed after it was written, or made for another image spec."""
+
+
+class DecodeError(PneumosparkError):
+    """One file that is no usable image; `reason` is one of `REASONS`, `detail` says what the decoder said."""
+
+    REASONS = (
+        "unreadable",  # the store did not give the bytes
+        "empty",  # zero bytes
+        "not_an_image",  # no known image format
+        "unsupported",  # a known format in a variant that is not handled
+        "truncated",  # the bytes end too early
+        "corrupt",  # the bytes contradict themselves
+        "too_large",  # more bytes or declared pixels than the limit
+        "multi_frame",  # an animation or several pages: which one is the X-ray?
+    )
+
+    def __init__(self, reason: str, detail: str) -> None:
+        if reason not in self.REASONS:
+            raise ValueError(f"unknown reason {reason!r}, expected one of {self.REASONS}")
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["DecodeError"], tuple[str, str]]:
+        """Pickle by both arguments, since errors cross from executor to driver."""
+        return type(self), (self.reason, self.detail)

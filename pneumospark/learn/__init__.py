@@ -1,0 +1,1 @@
+"""Networks, training and metrics, in TensorFlow and numpy: no Spark, no storage."""

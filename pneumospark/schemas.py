@@ -1,0 +1,91 @@
+"""The tables' schemas: plain Parquet, one StructType each. `run_id` comes last everywhere: it is the folder of the run."""
+
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+
+def _struct(*fields: tuple[str, object]) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in fields])  # type: ignore[arg-type]
+
+
+STRING, LONG, INT, BYTES, TIME = StringType(), LongType(), IntegerType(), BinaryType(), TimestampType()
+
+LISTED = _struct(("path", STRING), ("length", LONG), ("modified_at", TIME))
+"""What a listing says of a file, before anyone reads it."""
+
+LABELS = _struct(
+    ("patient_id", STRING), ("label", STRING), ("findings", ArrayType(STRING)), ("given_split", STRING)
+)
+"""What the layout says of a file: null where it says nothing."""
+
+IMAGES = _struct(
+    ("image_id", STRING),  # sha256 of the bytes, hex
+    ("path", STRING),
+    ("source", STRING),
+    ("format", STRING),
+    ("width", INT),  # pixels, as shown (after EXIF rotation)
+    ("height", INT),
+    ("bits", INT),  # stored bits a sample
+    ("photometric", STRING),
+    ("patient_id", STRING),
+    ("label", STRING),
+    ("findings", ArrayType(STRING)),
+    ("split", STRING),
+    ("content", BYTES),
+    ("length", LONG),  # bytes
+    ("modified_at", TIME),
+    ("ingest_id", STRING),
+    ("run_id", STRING),
+)
+
+QUARANTINE = _struct(
+    ("path", STRING),
+    ("length", LONG),
+    ("modified_at", TIME),
+    ("stage", STRING),  # the job that refused it
+    ("reason", STRING),  # one of DecodeError.REASONS
+    ("detail", STRING),
+    ("run_id", STRING),
+)
+
+PREPARED = _struct(
+    ("image_id", STRING),
+    ("patient_id", STRING),
+    ("label", STRING),
+    ("split", STRING),
+    ("pixels", BYTES),  # uint8, row-major, height x width x channels of the spec
+    ("spec", STRING),  # ImageSpec.fingerprint()
+    ("run_id", STRING),
+)
+
+FEATURES = _struct(
+    ("image_id", STRING),
+    ("patient_id", STRING),
+    ("label", STRING),
+    ("split", STRING),
+    ("features", ArrayType(FloatType())),
+    ("backbone", STRING),
+    ("run_id", STRING),
+)
+
+PREDICTIONS = _struct(
+    ("image_id", STRING),
+    ("path", STRING),
+    ("probability", DoubleType()),  # of pneumonia, calibrated, 0 to 1
+    ("prediction", STRING),  # the label's name
+    ("threshold", DoubleType()),
+    ("model_id", STRING),
+    ("spec", STRING),
+    ("scored_at", TIME),
+    ("run_id", STRING),
+)

@@ -1,0 +1,1 @@
+"""The tables, as Spark DataFrames in and out: no storage, no TensorFlow."""
