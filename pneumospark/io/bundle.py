@@ -1,0 +1,201 @@
+"""Model bundles: a folder with `model.keras` and `bundle.json`, written once, verified at every load, shipped to executors."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pneumospark.errors import BundleError
+from pneumospark.io.files import Store, canonical, plain, scratch_folder
+from pneumospark.spec import ImageSpec
+
+MODEL, FACTS = "model.keras", "bundle.json"
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: `folder` is a local copy of it, `facts` all that bundle.json says."""
+
+    model_id: str
+    spec: ImageSpec
+    labels: tuple[str, str]
+    threshold: float
+    facts: dict[str, Any]
+    folder: Path
+
+
+def find(uri: str, store: Store) -> dict[str, Any] | None:
+    """The facts of the bundle at a URI, None where no whole one is: bundle.json is written last."""
+    filesystem = store.filesystem(uri)
+    if not filesystem.exists(plain(f"{uri}/{FACTS}")):
+        return None
+    facts: dict[str, Any] = json.loads(filesystem.cat_file(plain(f"{uri}/{FACTS}")))
+    return facts
+
+
+def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None:
+    """The model_id where the bundle at a URI was made of what is asked for, None where there is none.
+
+    Raises BundleError where one of another recipe or of other data is there.
+    """
+    if (facts := find(uri, store)) is None:
+        return None
+    for name, value in json.loads(json.dumps(asked)).items():
+        if facts.get(name) != value:
+            raise BundleError(f"{uri}: a bundle is there whose {name} is {facts.get(name)}, asked for is {value}; choose another folder")
+    return str(facts["model_id"])
+
+
+def write(uri: str, model: Any, facts: dict[str, Any], store: Store) -> str:
+    """Write a bundle and return its model_id, a hash of its whole content; raises BundleError where one is already."""
+    if find(uri, store):
+        raise BundleError(f"{uri}: a bundle is there already and a bundle is never changed; choose another folder")
+    local = scratch_folder() / MODEL
+    model.save(local)
+    content = local.read_bytes()
+    model_id = _content_id(content, facts)
+    filesystem = store.filesystem(uri)
+    filesystem.makedirs(plain(uri), exist_ok=True)
+    filesystem.pipe_file(plain(f"{uri}/{MODEL}"), content)
+    filesystem.pipe_file(plain(f"{uri}/{FACTS}"), json.dumps({"model_id": model_id, **facts}, indent=2).encode())
+    return model_id
+
+
+def read(uri: str, store: Store) -> Bundle:
+    """Fetch and verify a bundle; raises BundleError where it is missing or changed, ConfigError for pixels of another version."""
+    filesystem = store.filesystem(uri)
+    try:
+        content = filesystem.cat_file(plain(f"{uri}/{MODEL}"))
+        facts = json.loads(filesystem.cat_file(plain(f"{uri}/{FACTS}")))
+        model_id = facts.pop("model_id")
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleError(f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}") from error
+    if (found := _content_id(content, facts)) != model_id:
+        raise BundleError(f"{uri}: expected the content of model {model_id}, found {found}: it was changed after it was written")
+    folder = scratch_folder()
+    (folder / MODEL).write_bytes(content)
+    return Bundle(model_id, ImageSpec.from_dict(facts["spec"]), tuple(facts["labels"]), facts["threshold"]["value"], facts, folder)
+
+
+def open_model(name: str, store: Store) -> Any:
+    """Any image model, to make a backbone of: a bundle's folder, a .keras file, or the name of a Keras application.
+
+    An application comes with its ImageNet weights, which Keras fetches once. Raises BundleError where there is no such
+    model, or where its weights cannot be fetched.
+    """
+    if "/" in name or name.endswith(".keras"):
+        uri = canonical(name)
+        if find(uri, store):
+            return load_model(read(uri, store).folder / MODEL)
+        local = scratch_folder() / MODEL
+        try:
+            local.write_bytes(store.filesystem(uri).cat_file(plain(uri)))
+        except OSError as error:
+            raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
+        return load_model(local)
+    import keras
+
+    if not callable(application := getattr(keras.applications, name, None)):
+        raise BundleError(f"--backbone {name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0")
+    try:
+        return application(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises a plain Exception where a download fails
+        raise BundleError(f"--backbone {name}: its weights could not be fetched ({error}); give a .keras file") from error
+
+
+def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> None:
+    """Keep the image spec beside the rows of a version (a spec's fingerprint, a backbone's id), in `_spec/`, which readers skip."""
+    filesystem = store.filesystem(table_uri)
+    filesystem.makedirs(plain(f"{table_uri}/_spec"), exist_ok=True)
+    filesystem.pipe_file(plain(f"{table_uri}/_spec/{version}.json"), json.dumps(spec.to_dict()).encode())
+
+
+def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
+    """The image spec of a version's rows; raises BundleError where extract left none."""
+    try:
+        return ImageSpec.from_dict(json.loads(store.filesystem(table_uri).cat_file(plain(f"{table_uri}/_spec/{version}.json"))))
+    except OSError as error:
+        raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
+
+
+def write_backbone(features_uri: str, extractor: Any, spec: ImageSpec, store: Store) -> tuple[str, Path]:
+    """Keep the model beside the features it makes, so that a bundle can be made of both; returns its id and a local copy.
+
+    The id is a hash of the weights and of the image spec. Readers of the table pass over names that begin with "_".
+    """
+    digest = hashlib.sha256(spec.fingerprint().encode())
+    for weights in extractor.get_weights():
+        digest.update(weights.tobytes())
+    backbone, folder, filesystem = digest.hexdigest()[:16], scratch_folder(), store.filesystem(features_uri)
+    extractor.save(folder / MODEL)
+    target = f"{features_uri}/_backbone/{backbone}"
+    filesystem.makedirs(plain(target), exist_ok=True)
+    filesystem.pipe_file(plain(f"{target}/{MODEL}"), (folder / MODEL).read_bytes())
+    write_spec(features_uri, backbone, spec, store)
+    return backbone, folder
+
+
+def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
+    """The model that made the features of an id, from pixels of their spec to (n, k)."""
+    target, local = f"{features_uri}/_backbone/{backbone}", scratch_folder() / MODEL
+    try:
+        local.write_bytes(store.filesystem(features_uri).cat_file(plain(f"{target}/{MODEL}")))
+    except OSError as error:
+        raise BundleError(f"{target}: expected the backbone that made the features: {error}") from error
+    return load_model(local)
+
+
+def make_predict(shipped: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
+    """On an executor: (n, height, width, channels) uint8 -> (n,) probability, by the model shipped under a name."""
+    forward = _loaded(_shipped(shipped))
+    return lambda pixels: forward(pixels)[:, 0].astype(np.float64)
+
+
+def make_extract(shipped: str, shape: tuple[int, ...]) -> Callable[[NDArray[np.object_]], NDArray[np.float32]]:
+    """On an executor: (n,) bytes, each the pixels of one image of `shape` -> (n, k) features, by a shipped backbone."""
+    forward = _loaded(_shipped(shipped))
+    return lambda pixels: forward(np.stack([np.frombuffer(image, np.uint8).reshape(shape) for image in pixels]))
+
+
+def load_model(path: Path) -> Any:
+    """A Keras model, loaded in safe mode: no code from the file runs. Raises BundleError where it is none."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras  # seconds and gigabytes: only where a model is used
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError) as error:
+        raise BundleError(f"{path.name}: expected a Keras model: {error}") from error
+
+
+def _shipped(name: str) -> str:
+    from pyspark import SparkFiles
+
+    return str(SparkFiles.get(name))
+
+
+@functools.lru_cache(maxsize=1)  # one model in memory for each Python worker, which serves many tasks
+def _loaded(folder: str) -> Forward:
+    import tensorflow as tf
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    threads = task.cpus() if task else 1
+    tf.config.threading.set_intra_op_parallelism_threads(threads)  # else each worker takes every core for itself
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    forward = tf.function(load_model(Path(folder) / MODEL), reduce_retracing=True)
+    return lambda pixels: np.asarray(forward(tf.constant(pixels)))
+
+
+def _content_id(model: bytes, facts: dict[str, Any]) -> str:
+    digest = hashlib.sha256(hashlib.sha256(model).digest())
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]

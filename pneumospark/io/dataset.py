@@ -1,0 +1,180 @@
+"""The training feed: a table's rows through Petastorm into tf.data, with a proof that an epoch saw each row once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset
+import tensorflow as tf
+from numpy.typing import NDArray
+from petastorm import make_batch_reader
+from pyarrow.filesystem import DaskFileSystem
+
+from pneumospark.errors import LostRowsError, TableError
+from pneumospark.io.files import Store, plain, scheme_of
+from pneumospark.labels import NORMAL, PNEUMONIA
+
+LABELS = (NORMAL, PNEUMONIA)
+ROW_GROUPS_AHEAD = 2
+"""Petastorm's own 50 row groups of 24 MB each would be more than a gigabyte of prefetched pixels."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """Which rows there are: how many, and a sum over their ids that one lost and one doubled row do not leave equal."""
+
+    rows: int = 0
+    digest: int = 0
+
+    def plus(self, image_ids: NDArray[np.str_]) -> "Census":
+        """This census and further rows, in any order."""
+        digest = sum(int(image_id[:15], 16) for image_id in image_ids.tolist())
+        return Census(self.rows + len(image_ids), (self.digest + digest) % 2**64)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The labelled rows of one version (a spec, a backbone) of a table, as its Parquet files tell without Petastorm."""
+
+    uri: str
+    column: str  # "pixels" or "features"
+    version: str
+    census: dict[str, Census]  # by split
+    labels: dict[str, dict[str, int]]  # by split: rows of each label
+    unlabelled: int  # rows of other labels or none
+
+    def facts(self) -> dict[str, Any]:
+        """What a bundle says of its data: the hash of the rows stands for the table."""
+        rows = {split: {"rows": census.rows, "digest": f"{census.digest:016x}", **self.labels[split]} for split, census in self.census.items()}
+        return {"column": self.column, "version": self.version, "splits": dict(sorted(rows.items()))}
+
+
+def take_stock(uri: str, column: str, store: Store, version: str | None = None) -> Stock:
+    """Read ids, labels and splits of a table with plain pyarrow: the figures that every epoch is held against.
+
+    Raises TableError where there is no such table, where it holds several versions and none is named, and where train or
+    validation lack one of the two labels.
+    """
+    names = ["image_id", "label", "split", key := _version_column(column)]
+    try:
+        table = _files(uri, store).to_table(columns=names).to_pandas()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
+    found = sorted(table[key].unique())
+    if len(found) != 1 and version is None:
+        raise TableError(f"{uri}: expected rows of one {key}, found {found}; name one with --version")
+    table = table[table[key] == (version or found[0])]
+    rows = table[table["label"].isin(LABELS)]
+    labels = {split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in LABELS} for split in rows["split"].unique()}
+    for split in ("train", "validation"):
+        if not all(labels.get(split, {}).get(label) for label in LABELS):
+            raise TableError(f"{uri}: expected rows of both labels in {split}, found {labels.get(split, {})}")
+    census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
+    return Stock(uri, column, version or found[0], census, labels, len(table) - len(rows))
+
+
+def feature_length(uri: str, store: Store) -> int:
+    """How many numbers a row of a `features` table holds."""
+    return len(_files(uri, store).head(1, columns=["features"])["features"][0])
+
+
+@dataclass
+class Feed:
+    """The rows of one split, epoch after epoch; `shape` is that of one row's pixels (uint8) or features (float32).
+
+    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files.
+    """
+
+    stock: Stock
+    split: str
+    shape: tuple[int, ...]
+    store: Store
+    seed: int | None = None
+    seen: list[Census] = field(default_factory=list)
+
+    def batches(self, batch_size: int, shuffle_rows: int = 0) -> tf.data.Dataset:
+        """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch."""
+        signature = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32))
+        if self.stock.column == "features":
+            signature = (tf.TensorSpec((None, *self.shape), tf.float32), signature[1])
+        rows = tf.data.Dataset.from_generator(self._epoch, output_signature=signature).unbatch()
+        if self.seed is not None and shuffle_rows:
+            rows = rows.shuffle(shuffle_rows, seed=self.seed, reshuffle_each_iteration=True)
+        return rows.batch(batch_size).map(self._decoded).prefetch(2)
+
+    def audit(self) -> None:
+        """Raise LostRowsError unless the last finished pass gave exactly the split's rows."""
+        expected, seen = self.stock.census[self.split], self.seen[-1] if self.seen else Census()
+        if seen != expected:
+            raise LostRowsError(
+                f"{self.stock.uri}, split {self.split}: expected {expected.rows} rows in an epoch, Petastorm gave {seen.rows}"
+                + (", not the same ones" if seen.rows == expected.rows else "")
+            )
+
+    def _epoch(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+        """One pass: the row groups in an order of its own, filtered to the feed's rows."""
+        census, column, key = Census(), self.stock.column, _version_column(self.stock.column)
+        with make_batch_reader(
+            _petastorm_url(self.stock.uri),
+            schema_fields=["image_id", "label", key, column],
+            filters=[("split", "=", self.split)],
+            reader_pool_type="thread",
+            workers_count=1,  # one keeps the order; a training never waits for reading
+            results_queue_size=ROW_GROUPS_AHEAD,
+            shuffle_row_groups=self.seed is not None,
+            seed=None if self.seed is None else self.seed + len(self.seen),
+            filesystem=_petastorm_filesystem(self.stock.uri, self.store),
+        ) as reader:
+            for group in reader:
+                wanted = np.isin(group.label, LABELS) & (getattr(group, key) == self.stock.version)
+                census = census.plus(group.image_id[wanted])
+                yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
+        self.seen.append(census)
+
+    def _decoded(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if self.stock.column == "pixels":
+            x = tf.reshape(tf.io.decode_raw(x, tf.uint8), (-1, *self.shape))
+        return x, y
+
+
+def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:
+    return pyarrow.dataset.dataset(plain(uri), filesystem=store.filesystem(uri), format="parquet", partitioning="hive")
+
+
+def _version_column(column: str) -> str:
+    return "spec" if column == "pixels" else "backbone"
+
+
+def _petastorm_url(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"s3://{rest}" if scheme in ("s3a", "s3n") else uri
+
+
+def _petastorm_filesystem(uri: str, store: Store) -> Any:
+    """What Petastorm needs to read a remote store: fsspec behind the interface of pyarrow 14; None for local files."""
+    return None if scheme_of(uri) == "file" else _Remote(store.filesystem(uri))
+
+
+class _Remote(DaskFileSystem):  # type: ignore[misc]
+    """An fsspec file system as pyarrow's legacy readers want it."""
+
+    def isdir(self, path: str) -> bool:
+        return bool(self.fs.isdir(path))
+
+    def isfile(self, path: str) -> bool:
+        return bool(self.fs.isfile(path))
+
+    def ls(self, path: str) -> list[str]:
+        return [str(name) for name in self.fs.ls(path, detail=False)]
+
+    def exists(self, path: str) -> bool:
+        return bool(self.fs.exists(path))
+
+    def open(self, path: str, mode: str = "rb") -> Any:
+        return self.fs.open(path, mode)
+
+    def walk(self, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Folders and files; zero-byte objects are markers that S3 writers leave, not Parquet files."""
+        for root, folders, files in self.fs.walk(path, detail=True):
+            yield root, list(folders), [name for name, info in files.items() if info["size"]]

@@ -1,0 +1,67 @@
+"""How a corpus tells its labels: recognise the layout and read its own lists."""
+
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pneumospark.config import IngestConfig
+from pneumospark.errors import SourceError
+from pneumospark.io.files import Store, resolve
+from pneumospark.labels import GIVEN_SPLITS, NORMAL, PNEUMONIA
+
+NIH_TABLE, NIH_TEST, MANIFESTS = "Data_Entry_2017", "test_list.txt", ("manifest.csv", "manifest.parquet")
+NIH_LISTS = ("train_val_list.txt", NIH_TEST, "BBox_List_2017.csv")
+CLASS_FOLDERS = {NORMAL, PNEUMONIA}
+
+
+class Layout(NamedTuple):
+    """A recognised layout, the URI of its labels table where it has one, and its own lists, which are no images."""
+
+    name: str
+    labels: str | None
+    own_files: tuple[str, ...]
+
+
+def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
+    """The layout that the config names or, for "auto", that the first names in the source show.
+
+    A labels table beside class folders wins, since it says more. Raises SourceError where the names show nothing, and
+    where a layout with a labels table has none.
+    """
+    names = store.first_names(root)
+    signs = {
+        "nih": [name for name in names if name.startswith(NIH_TABLE)],
+        "manifest": [name for name in names if name in MANIFESTS],
+        "folders": [name for name in names if name.lower() in CLASS_FOLDERS | set(GIVEN_SPLITS)],
+        "dicom": [name for name in names if name.lower().endswith((".dcm", ".dicom"))],
+    }
+    given = resolve(config.labels, store, "--labels") if config.labels else None
+    shown = "manifest" if given else next((name for name, found in signs.items() if found), None)
+    name = shown if config.layout == "auto" else config.layout
+    if name is None:
+        raise SourceError(
+            f"{root}: --layout auto finds no folders {' or '.join(sorted(CLASS_FOLDERS))}, no manifest.csv, no {NIH_TABLE}*.csv "
+            f"and no .dcm file, but {names[:5] or 'nothing'}; --layout folders takes any folder's name as label, and none "
+            "where there is no folder"
+        )
+    tables = [f"{root}/{table}" for table in signs[name][:1]] if name in ("nih", "manifest") else []
+    labels = given or next(iter(tables), None)
+    if labels is None and name in ("nih", "manifest"):
+        raise SourceError(f"{root}: --layout {name} expects a labels table in there, found none; name one with --labels")
+    lists = [f"{root}/{name}" for name in names if name in NIH_LISTS] if name == "nih" else []
+    return Layout(name, labels, tuple({*tables, *lists, *([labels] if labels else [])}))
+
+
+def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:
+    """The layout's labels table as it is, every CSV column as text; None where the layout has none."""
+    if (uri := layout.labels) is None:
+        return None
+    return spark.read.parquet(uri) if PurePosixPath(uri).suffix == ".parquet" else spark.read.csv(uri, header=True, escape='"')
+
+
+def read_test_list(spark: SparkSession, layout: Layout) -> DataFrame | None:
+    """File names of NIH's test_list.txt as `relative`; None where it is not beside the images."""
+    lists = [uri for uri in layout.own_files if uri.endswith(f"/{NIH_TEST}")]
+    return spark.read.text(lists[0]).select(F.trim("value").alias("relative")) if lists else None

@@ -1,0 +1,57 @@
+"""What every job does alike: one line of JSON at its end, exit codes, and errors as one line for a person."""
+
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from pyspark.errors import PythonException
+
+from pneumospark import __version__
+from pneumospark.errors import PneumosparkError
+
+log = logging.getLogger("pneumospark")
+Counts = dict[str, Any]
+
+
+def run(job: str, main: Callable[[], Counts]) -> int:
+    """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug: a traceback."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    try:
+        print_summary(job, main)
+    except PneumosparkError as error:
+        print(f"{job}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except PythonException as error:
+        if (message := raised_on_executor(str(error))) is None:
+            raise
+        print(f"{job}: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
+    """Run `main` and print one line of JSON on standard output: job, counts, seconds and, where `images` is known, its rate."""
+    started = time.monotonic()
+    counts = main()
+    seconds = time.monotonic() - started
+    rate = {"images_per_second": round(counts["images"] / seconds, 1)} if "images" in counts else {}
+    summary = {"job": job, **counts, "seconds": round(seconds, 1), **rate}
+    print(json.dumps(summary), flush=True)
+    return summary
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of this package, of Python, and of the packages that a result depends on."""
+    return {"pneumospark": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def raised_on_executor(text: str) -> str | None:
+    """The last line of an executor's traceback where it is an error of ours, without the frames around it."""
+    lines = [line for line in text.splitlines() if line.startswith("pneumospark.errors.")]
+    return lines[-1].removeprefix("pneumospark.errors.") if lines else None

@@ -1,0 +1,76 @@
+"""The Spark session of a job, and how this package's code reaches the executors."""
+
+import os
+import shutil
+import sys
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from pneumospark.io.files import scratch_folder
+
+DEFAULTS = {
+    # A batch of rows that hold whole images: Spark's own default of 10,000 rows would be gigabytes.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
+    "spark.sql.session.timeZone": "UTC",
+    # A task writes the folders of all splits at once; with one writer it would first sort its rows, and so the images.
+    "spark.sql.maxConcurrentOutputFileWriters": "8",
+}
+"""Settings that the jobs need; conf/spark-defaults.conf or --conf may set others."""
+
+LOCAL_DEFAULTS = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "8",
+}
+"""On one machine nothing has to be reachable from outside, and 200 shuffle tasks cost more than they do."""
+
+
+def session(job: str) -> SparkSession:
+    """The running session, or a new one named for the job that has shipped this package to its executors."""
+    if running := SparkSession.getActiveSession():
+        return running
+    SparkContext._ensure_initialized()  # from here on SparkConf knows what spark-submit was given
+    conf = SparkConf()
+    defaults = dict(DEFAULTS)
+    if conf.get("spark.master", "local[*]").startswith("local"):
+        defaults.update(LOCAL_DEFAULTS)
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # on a cluster the nodes' own Python counts
+    for key, value in defaults.items():
+        conf.setIfMissing(key, value)
+    spark = SparkSession.builder.config(conf=conf.setIfMissing("spark.app.name", f"pneumospark {job}")).getOrCreate()
+    _ship_package(spark)
+    return spark
+
+
+def ship(spark: SparkSession, folder: Path, name: str) -> None:
+    """Unpack a folder of this machine on every executor, as `SparkFiles.get(name)`.
+
+    An archive and not `addFile(recursive=True)`: Spark refuses a driver's local folders there unless its master is local.
+    """
+    archive = shutil.make_archive(str(scratch_folder() / name), "zip", folder)
+    spark.sparkContext.addArchive(f"{archive}#{name}")
+
+
+def _ship_package(spark: SparkSession) -> None:
+    """Give executors the driver's own code, so that both sides make the same pixels whatever a node has installed.
+
+    Spark puts the folder of shipped files on its Python workers' path. Unpacked and not as --py-files: Python reads a zip
+    on its path anew for every task.
+    """
+    copy = scratch_folder()
+    _copy(files("pneumospark"), copy)
+    ship(spark, copy, "pneumospark")
+
+
+def _copy(source: Traversable, target: Path) -> None:
+    """Copy the package's files; a Traversable, since the package itself may have come as a zip."""
+    for entry in source.iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            (target / entry.name).mkdir()
+            _copy(entry, target / entry.name)
+        elif entry.is_file():
+            (target / entry.name).write_bytes(entry.read_bytes())

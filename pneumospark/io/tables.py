@@ -1,0 +1,85 @@
+"""Parquet tables: read with a checked schema, and append as a run's own folder, so that a dead run harms nobody."""
+
+import secrets
+from datetime import UTC, datetime
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from pneumospark.errors import TableError
+from pneumospark.schemas import FEATURES, PREPARED
+
+FILE_BYTES = 128 * 2**20
+PARQUET = {
+    "compression": "uncompressed",  # images are compressed already; Snappy on top cost about a third of the speed
+    "parquet.block.size": str(24 * 2**20),
+    "parquet.enable.dictionary#content": "false",
+    "parquet.enable.dictionary#pixels": "false",
+}
+
+
+def new_run_id() -> str:
+    """A new id: time and chance. It begins with a letter, or Spark would read it back as a number."""
+    return f"r{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool = False) -> DataFrame:
+    """A table with exactly the schema's columns, `run_id` from the runs' folders among them.
+
+    Raises TableError where the table is absent (unless `missing_ok`: then it is empty) or its columns are others.
+    """
+    table = _parquet(spark, uri)
+    if table is None and missing_ok:
+        return spark.createDataFrame([], schema)
+    if table is None:
+        raise TableError(f"{uri}: expected a Parquet table, found none")
+    check(table, schema, uri)
+    return table.select(*schema.names)
+
+
+def append(rows: DataFrame, uri: str, schema: StructType, run_id: str, row_bytes: int = 0) -> int:
+    """Write rows as the table's run `run_id` and return how many its files hold.
+
+    Rows of a known size are cut into files of about FILE_BYTES. A table with a `split` that a trainer reads lies in a
+    folder per split, so that a feed of one split never reads the others.
+
+    Each run has a folder of its own that no other run commits into. With one folder for all, the commit of a second
+    run would also publish what a killed first one left under `_temporary`: rows would be there twice.
+    """
+    stored = StructType([field for field in schema if field.name != "run_id"])
+    check(rows, stored, f"rows for {uri}")
+    read(rows.sparkSession, uri, schema, missing_ok=True)  # refuse to add to a table of another schema
+    folder = f"{uri.rstrip('/')}/run_id={run_id}"
+    options = PARQUET | ({"maxRecordsPerFile": str(max(1, FILE_BYTES // row_bytes))} if row_bytes else {})
+    by_split = ["split"] if schema in (PREPARED, FEATURES) else []
+    rows.select(*stored.names).write.options(**options).partitionBy(*by_split).mode("error").parquet(folder)
+    return rows.sparkSession.read.schema(stored).parquet(folder).count()
+
+
+def check(table: DataFrame, schema: StructType, name: str) -> None:
+    """Raise TableError, naming column, expected and found type, unless the columns are those of the schema."""
+    found = {field.name: field.dataType for field in table.schema}
+    for field in schema:
+        if field.name not in found:
+            raise TableError(f"{name}: expected a column {field.name!r} ({field.dataType.simpleString()}), found {list(found)}")
+        kind = found.pop(field.name)
+        if kind.simpleString() != field.dataType.simpleString():
+            raise TableError(
+                f"{name}: column {field.name!r}: expected {field.dataType.simpleString()}, found {kind.simpleString()}"
+            )
+    if found:
+        raise TableError(f"{name}: unexpected columns {sorted(found)}: is this another table?")
+
+
+def _parquet(spark: SparkSession, uri: str) -> DataFrame | None:
+    """The Parquet files of a folder; None where there is no folder, or where no run has published a file in it yet."""
+    path = spark._jvm.org.apache.hadoop.fs.Path(uri)  # type: ignore[union-attr]
+    if not path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path):  # asking Spark would log a stack trace
+        return None
+    try:
+        return spark.read.parquet(uri)
+    except AnalysisException as error:
+        if error.getCondition() == "UNABLE_TO_INFER_SCHEMA":
+            return None
+        raise

@@ -1,0 +1,96 @@
+"""Calibration and the operating point, both from validation data alone."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from sklearn.metrics import log_loss, roc_curve
+
+from pneumospark.errors import ConfigError
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+EDGE = 1e-6
+"""A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
+
+
+def calibrate(network: keras.Model, truth: Ints, probability: Floats, rule: str) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Calibrate a network in place on validation data, and choose its threshold by a rule.
+
+    Returns the probabilities as the network gives them now, and what a bundle says of both steps.
+    """
+    temperature = fit_temperature(truth, probability)
+    fold_temperature(network, temperature)
+    calibrated = with_temperature(probability, temperature)
+    return calibrated, {
+        "calibration": {"temperature": temperature, "method": "temperature scaling, folded into the last layer", "fitted_on": "validation"},
+        "threshold": {"value": choose_threshold(truth, calibrated, rule), "rule": rule, "chosen_on": "validation"},
+    }
+
+
+def fit_temperature(truth: Ints, probability: Floats) -> float:
+    """The temperature in 0.05 to 20 of least log loss (Guo et al. 2017, arXiv:1706.04599); 1 where one class only is there."""
+    if len(np.unique(truth)) < 2:
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(truth, with_temperature(probability, float(np.exp(log_temperature))), labels=[0, 1]))
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def with_temperature(probability: Floats, temperature: float) -> NDArray[np.float64]:
+    """p -> expit(logit(p) / temperature), in (0, 1), same shape: 1 changes nothing, above 1 is less sure, no order changes."""
+    inside = np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)
+    return np.asarray(expit(logit(inside) / temperature))
+
+
+def fold_temperature(network: keras.Model, temperature: float) -> None:
+    """Divide the weights of the last layer, a sigmoid, by the temperature: the network itself then gives calibrated figures."""
+    last = network.layers[-1]
+    last.set_weights([weights / temperature for weights in last.get_weights()])
+
+
+def choose_threshold(truth: Ints, probability: Floats, rule: str) -> float:
+    """The threshold at and above which an image is called pneumonia.
+
+    Rules: a number in (0, 1); "youden", where sensitivity + specificity - 1 is largest (Youden 1950);
+    "sensitivity=S", the highest threshold that finds the share S of the pneumonias.
+    Raises ConfigError for any other rule. With one class only, every rule but a number gives 0.5.
+    """
+    name, _, value = rule.partition("=")
+    if name not in ("youden", "sensitivity") or (name == "sensitivity") != bool(value):
+        return _share(rule, rule)
+    if len(np.unique(truth)) < 2:
+        return 0.5
+    false_positive, sensitivity, thresholds = roc_curve(truth, probability, drop_intermediate=False)
+    if name == "youden":
+        best = int(np.argmax(sensitivity - false_positive))
+    else:
+        best = int(np.argmax(sensitivity >= _share(value, rule)))
+    return _between(probability, float(thresholds[best]))
+
+
+def check_rule(rule: str) -> None:
+    """Raise ConfigError for a rule that `choose_threshold` does not know, before hours of training."""
+    choose_threshold(np.array([0, 1]), np.array([0.2, 0.8]), rule)
+
+
+def _share(text: str, rule: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise ConfigError(f"train.threshold: expected a number in (0, 1), youden or sensitivity=0.95, got {rule!r}")
+    return value
+
+
+def _between(probability: Floats, threshold: float) -> float:
+    """Half way down to the next lower probability: new images seldom hit a validation image's own value exactly."""
+    lower = probability[probability < threshold]
+    return min((threshold + float(lower.max())) / 2, 1.0) if lower.size and np.isfinite(threshold) else min(threshold, 1.0)

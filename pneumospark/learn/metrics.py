@@ -1,0 +1,159 @@
+"""How well probabilities fit the truth: one dict of figures with intervals, and the curves that a report draws."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest, norm, rankdata
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
+
+Floats = npt.NDArray[np.float64]
+Truth = npt.NDArray[np.int64]
+
+LEVEL = 0.95
+"""The confidence of every interval."""
+
+
+def metrics(truth: npt.ArrayLike, probability: npt.ArrayLike, threshold: float) -> dict[str, Any]:
+    """The figures of a binary classifier, ready for JSON; pneumonia is the positive class.
+
+    `truth` is (n,) of 0 (normal) and 1 (pneumonia); `probability` is (n,), 0 to 1; an image is called pneumonia where
+    its probability is at or above `threshold`. A figure that is undefined, for want of one class or of positive calls,
+    is None. F1 is 2 tp / (2 tp + fp + fn): 0, not undefined, where nothing is called positive but something is.
+
+    `intervals` holds [low, high] at 95 %: Wilson's for the proportions, DeLong's for `roc_auc`. They take the images
+    for independent; several images of one patient make them too narrow.
+
+    Raises ValueError for unequal lengths, no images, other labels than 0 and 1, and anything outside 0 to 1.
+    """
+    truth, probability = _checked(truth, probability)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold: expected 0 to 1, got {threshold}")
+    called = (probability >= threshold).astype(np.int64)
+    tn, fp, fn, tp = confusion_matrix(truth, called, labels=[0, 1]).ravel().tolist()
+    proportions = {
+        "accuracy": (tn + tp, len(truth)),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "specificity": (tn, tn + fp),
+    }
+    return {
+        "n": len(truth),
+        "positives": tp + fn,
+        "negatives": tn + fp,
+        "threshold": float(threshold),
+        "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+        **{name: _ratio(*counts) for name, counts in proportions.items()},
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "roc_auc": float(roc_auc_score(truth, probability)) if _has_both(truth) else None,
+        **_errors(truth, probability),
+        "intervals": {
+            **{name: _wilson(*counts) for name, counts in proportions.items()},
+            "roc_auc": _delong(truth, probability),
+        },
+    }
+
+
+def curves(truth: npt.ArrayLike, probability: npt.ArrayLike) -> dict[str, tuple[Floats, ...] | None]:
+    """What the plots show, by name: `roc`, `precision_recall`, `reliability`; the arguments are those of `metrics`."""
+    return {
+        "roc": roc(truth, probability),
+        "precision_recall": precision_recall(truth, probability),
+        "reliability": reliability(truth, probability),
+    }
+
+
+def roc(truth: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[Floats, Floats] | None:
+    """False positive rate and recall, each (k,), rising from 0 to 1; None with one class only."""
+    truth, probability = _checked(truth, probability)
+    if not _has_both(truth):
+        return None
+    false_positive_rate, recall, _ = roc_curve(truth, probability)
+    return false_positive_rate, recall
+
+
+def precision_recall(truth: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[Floats, Floats] | None:
+    """Recall, falling from 1 to 0, and precision, each (k,); None without a positive."""
+    truth, probability = _checked(truth, probability)
+    if not truth.any():
+        return None
+    precision, recall, _ = precision_recall_curve(truth, probability, drop_intermediate=True)
+    return recall, precision
+
+
+def reliability(truth: npt.ArrayLike, probability: npt.ArrayLike, bins: int = 10) -> tuple[Floats, ...]:
+    """Mean probability, observed share of positives, and that share's low and high bound, each (k,), k <= `bins`.
+
+    The bins are of equal width over 0 to 1; empty ones are left out.
+    """
+    truth, probability = _checked(truth, probability)
+    share, mean = calibration_curve(truth, probability, n_bins=bins)
+    # calibration_curve keeps the counts to itself; these are its own bins: (0.1, 0.2], the first one with its 0
+    inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
+    counts = np.bincount(np.searchsorted(inner_edges, probability))
+    counts = counts[counts > 0]
+    bounds = np.array([_wilson(round(part * count), int(count)) for part, count in zip(share, counts, strict=True)])
+    return mean, share, bounds[:, 0], bounds[:, 1]
+
+
+def _checked(truth: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[Truth, Floats]:
+    truth, probability = np.asarray(truth), np.asarray(probability, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != probability.shape or not len(truth):
+        raise ValueError(
+            f"truth and probability: expected two arrays (n,) of one length n >= 1, "
+            f"got shapes {truth.shape} and {probability.shape}"
+        )
+    unknown = ~np.isin(truth, (0, 1))
+    if unknown.any():
+        raise ValueError(
+            f"truth: expected labels 0 and 1, got {truth[unknown].tolist()[0]!r} "
+            f"({np.count_nonzero(unknown)} of {len(truth)} are neither)"
+        )
+    outside = ~((probability >= 0) & (probability <= 1))  # true for NaN as well
+    if outside.any():
+        raise ValueError(
+            f"probability: expected 0 to 1, got {probability[outside][0]} "
+            f"({np.count_nonzero(outside)} of {len(probability)} are outside)"
+        )
+    return truth.astype(np.int64), probability
+
+
+def _has_both(truth: Truth) -> bool:
+    return bool(0 < truth.sum() < len(truth))
+
+
+def _errors(truth: Truth, probability: Floats) -> dict[str, float]:
+    """Errors of the probabilities against 0 and 1, as the published work reports them; the Brier score is their MSE."""
+    mse = float(np.mean((probability - truth) ** 2))
+    return {"mse": mse, "mae": float(np.mean(np.abs(probability - truth))), "rmse": mse**0.5, "brier": mse}
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _wilson(part: int, whole: int) -> list[float] | None:
+    """Wilson's interval (JASA 22, 1927): unlike the usual +- 1.96 standard errors it holds near 0 and 1."""
+    return list(binomtest(part, whole).proportion_ci(LEVEL, method="wilson")) if whole else None
+
+
+def _delong(truth: Truth, probability: Floats) -> list[float] | None:
+    """DeLong's interval of the area under the ROC curve, in n log n by midranks.
+
+    X. Sun, W. Xu, "Fast implementation of DeLong's algorithm for comparing the areas under correlated receiver
+    operating characteristic curves", IEEE Signal Processing Letters 21(11), 2014.
+    None where the data give it no width: fewer than two images of a class, no overlap of the classes, ties only.
+    """
+    positive, negative = probability[truth == 1], probability[truth == 0]
+    m, n = len(positive), len(negative)
+    if min(m, n) < 2:
+        return None
+    rank = rankdata(np.concatenate([positive, negative]))  # midranks: a tie counts half
+    below_positive = (rank[:m] - rankdata(positive)) / n  # (m,): the share of negatives below each positive
+    above_negative = 1 - (rank[m:] - rankdata(negative)) / m  # (n,): the share of positives above each negative
+    variance = below_positive.var(ddof=1) / m + above_negative.var(ddof=1) / n
+    if variance == 0:
+        return None
+    low, high = norm.interval(LEVEL, below_positive.mean(), variance**0.5)
+    return [max(0.0, float(low)), min(1.0, float(high))]

@@ -1,0 +1,81 @@
+"""Training: Keras `fit` with early stopping, a rate that falls on a plateau, and the best weights kept."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pneumospark.config import TrainConfig
+from pneumospark.learn.augment import augmentation
+from pneumospark.learn.network import NETWORKS
+
+History = dict[str, list[float]]
+
+
+def train(
+    recipe: TrainConfig,
+    network: str,
+    shape: tuple[int, ...],
+    training: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    class_weight: dict[int, float],
+    audit: Callable[[], None],
+) -> tuple[keras.Model, History]:
+    """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
+
+    `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1; one pass is one epoch. `audit` is
+    called after each pass over both and may raise.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    with _strategy(recipe.devices).scope():
+        model = NETWORKS[network](shape)
+        learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
+        learner.compile(keras.optimizers.Adam(recipe.learning_rate), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+    history = learner.fit(
+        training,
+        validation_data=validation,
+        epochs=recipe.epochs,
+        class_weight=class_weight,
+        callbacks=_callbacks(recipe.patience, audit),
+        verbose="auto" if sys.stderr.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
+    )
+    return model, {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Truth (n,) of 0 and 1, and probabilities (n,) of the network as it is, in the order of the data."""
+    truth, probability = [], []
+    for x, y in data:
+        probability.append(np.asarray(network(x, training=False))[:, 0])
+        truth.append(y.numpy())
+    return np.concatenate(truth).astype(np.int64), np.concatenate(probability).astype(np.float64)
+
+
+def balanced(negatives: int, positives: int) -> dict[int, float]:
+    """Weights that give both classes the same share of the loss and a mean of 1 over the rows."""
+    rows = negatives + positives
+    return {0: rows / (2 * negatives), 1: rows / (2 * positives)}
+
+
+def _strategy(devices: tuple[str, ...]) -> Any:
+    """MirroredStrategy over the named devices or all GPUs, where there are several; else TensorFlow's default."""
+    names = devices or tuple(device.name for device in tf.config.list_logical_devices("GPU"))
+    return tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else tf.distribute.get_strategy()
+
+
+def _augmented(network: keras.Model, shape: tuple[int, ...], seed: int) -> keras.Model:
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, network(augmentation(shape, seed)(inputs)), name="training")
+
+
+def _callbacks(patience: int, audit: Callable[[], None]) -> list[keras.callbacks.Callback]:
+    return [
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: audit()),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience, restore_best_weights=True, verbose=1),
+        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=max(1, patience // 2), verbose=1),
+        keras.callbacks.TerminateOnNaN(),
+    ]

@@ -1,0 +1,189 @@
+"""A DICOM file to one grey picture: the only place that reads a DICOM header, and of it only `TAGS`."""
+
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydicom import Dataset, dcmread, uid
+from pydicom.config import disable_value_validation
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_windowing
+from pydicom.pixels.utils import pixel_array
+
+from pneumospark.errors import DecodeError
+
+TAGS = (
+    "PatientID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "PixelData",
+)
+"""The promise of privacy: no other tag is kept, so no name, birth date or accession number can reach a table or a log.
+pydicom adds SpecificCharacterSet (0008,0005) by itself."""
+
+SYNTAXES = (
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,  # its 8-bit form; Pillow refuses the other
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.HTJ2K,
+)
+"""A fixed list, since what else a machine has installed must not change pixels. Deflated and RLE are absent on purpose:
+pydicom inflates both without a limit. JPEG Lossless and JPEG-LS have no decoder among the pinned packages."""
+
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+
+class DicomPicture(NamedTuple):
+    """`pixels` as `Decoded` has them; `patient_id` is as stored."""
+
+    pixels: npt.NDArray[np.unsignedinteger[Any]]
+    bits: int
+    photometric: str
+    patient_id: str | None
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the DICOM prefix follows the preamble of 128 bytes (PS3.10, section 7.1)."""
+    return content[128:132] == b"DICM"
+
+
+def read(content: bytes, max_pixels: int) -> DicomPicture:
+    """The one frame of a DICOM file, in grey, black at 0, with the rescale and the window or LUT that its header names.
+
+    Output: (rows, columns); uint8 as stored where 8 bits need no such step, or for colour; otherwise uint16, the
+    darkest pixel at 0 and the brightest at 65535. Raises DecodeError, and what pydicom raises for damaged bytes.
+    """
+    # Unread values stay unread, but a value that pydicom doubts would be quoted in its warnings, and so in a log.
+    with disable_value_validation():
+        syntax = _transfer_syntax(content)
+        header = dcmread(BytesIO(content), specific_tags=list(TAGS))
+        _check_header(header, max_pixels)
+        if syntax.is_encapsulated:
+            _check_codestream(header)
+        return DicomPicture(
+            _grey(pixel_array(header), header), header.BitsStored, header.PhotometricInterpretation, _patient_id(header)
+        )
+
+
+def _transfer_syntax(content: bytes) -> uid.UID:
+    """Read before the rest is: `dcmread` would inflate a deflated file without a limit."""
+    start = BytesIO(content)
+    start.seek(132)
+    meta = read_dataset(start, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
+    if syntax not in SYNTAXES or not get_decoder(syntax).is_available:
+        known = syntax.name != syntax
+        raise DecodeError("unsupported", f"DICOM transfer syntax {syntax.name if known else 'missing or unknown'}")
+    return syntax
+
+
+def _check_header(header: Dataset, max_pixels: int) -> None:
+    """Raise DecodeError for what is no single still picture of a size, depth and colour that can be shown."""
+    if "PixelData" not in header:
+        image = "Rows" in header or not len(header)  # a report has no rows either, but pydicom drops all that is cut
+        raise DecodeError("truncated" if image else "unsupported", "DICOM without pixel data")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise DecodeError("multi_frame", f"DICOM with {int(header.NumberOfFrames)} frames")
+    if header.Rows * header.Columns > max_pixels:
+        raise DecodeError("too_large", f"{header.Columns} x {header.Rows} pixels, limit {max_pixels}")
+    bits, photometric = header.BitsStored, header.PhotometricInterpretation
+    if photometric not in MONOCHROME + COLOUR:
+        raise DecodeError("unsupported", "DICOM photometric interpretation that is neither grey, RGB nor YBR")
+    if bits > (16 if photometric in MONOCHROME else 8):
+        raise DecodeError("unsupported", f"DICOM with {bits} bits a sample as {photometric}")
+
+
+def _check_codestream(header: Dataset) -> None:
+    """Raise DecodeError where the compressed frame declares another size, for the decoder would believe it."""
+    frame = get_frame(header.PixelData, 0, number_of_frames=1)
+    columns, rows = Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")).size
+    if (rows, columns) != (header.Rows, header.Columns):
+        raise DecodeError("corrupt", f"DICOM of {header.Columns} x {header.Rows} pixels holds {columns} x {rows}")
+
+
+def _patient_id(header: Dataset) -> str | None:
+    """(0010,0020) without the padding of PS3.5, section 6.2; None where empty.
+
+    Read as Latin-1 whatever the character set: that never fails, tells any two ids apart, and ids are ASCII.
+    """
+    element = header.get_item("PatientID")
+    stored = element.value if element is not None else b""
+    text = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored or "")
+    return text.strip(" \0") or None
+
+
+def _grey(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """(rows, columns) or (rows, columns, 3) as stored, to (rows, columns) of uint8 or uint16 with 0 as black."""
+    if header.PhotometricInterpretation in COLOUR:
+        return np.asarray(Image.fromarray(values).convert("L"))
+    shown = _windowed(_rescaled(values, header), header)
+    as_stored = values.dtype == np.uint8 and header.BitsStored == 8 and np.array_equal(np.rint(shown), values)
+    levels: npt.NDArray[np.unsignedinteger[Any]] = values if as_stored else _stretched(shown)
+    return ~levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
+
+
+def _rescaled(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
+    """The Modality LUT or rescale (PS3.3, C.11.1); an empty element counts as absent."""
+    if header.get("ModalityLUTSequence"):
+        return _looked_up(values, header.ModalityLUTSequence[0], header)
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    return values if slope is None or intercept is None else values * float(slope) + float(intercept)
+
+
+def _windowed(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
+    """The first VOI LUT, or else the first window (PS3.3, C.11.2)."""
+    if header.get("VOILUTSequence"):
+        return _looked_up(values, header.VOILUTSequence[0], header)
+    if header.get("WindowCenter") is None or header.get("WindowWidth") is None:
+        return values
+    return np.asarray(apply_windowing(values, header))
+
+
+def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.NDArray[Any]:
+    """Values through a LUT (PS3.3, C.11.1.1), below and above its range the first and the last entry.
+
+    Not pydicom's `apply_voi`, which wraps indices at 256 where the entries have 8 bits and reads packed ones wrongly.
+    """
+    count, first, _ = lut.LUTDescriptor
+    count = count or 2**16
+    data = lut.LUTData
+    if isinstance(data, bytes):
+        wide = "<u2" if header.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+        data = np.frombuffer(data, wide if len(data) >= 2 * count else "u1")
+    table = np.asarray(data)[:count]
+    return np.asarray(table[np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)])
+
+
+def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Lowest to 0, highest to 65535, linear: no two levels of 16 bits or fewer become one. All 0 where flat."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise DecodeError("corrupt", "DICOM rescale or window gives values that are not finite")
+    levels: npt.NDArray[np.uint16] = np.rint((values - low) * (65535 / (high - low or 1))).astype(np.uint16)
+    return levels

@@ -1,0 +1,130 @@
+"""The `images` table, and the quarantine for what is no image: one look at each file decides."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from pneumospark.errors import ConfigError, DecodeError
+from pneumospark.labels import DEVELOPMENT
+from pneumospark.pixels.decode import decode
+from pneumospark.schemas import IMAGES, QUARANTINE
+from pneumospark.split import SPLITS, split_of
+
+Row = dict[str, Any]
+Read = Callable[[str], bytes]
+BATCH_BYTES = 32 * 2**20
+"""Rows that hold images travel to the JVM in batches of about this size, whatever the size of each."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What ingest decides by: limits, the shares of the splits, and the key that hides patient ids of DICOM headers."""
+
+    source: str
+    ingest_id: str
+    max_pixels: int
+    shares: tuple[float, float, float]
+    salt: str = ""
+    patient_key: bytes | None = field(default=None, repr=False)
+
+
+def images(files: DataFrame, read: Read, rules: Rules) -> DataFrame:
+    """IMAGES rows (without run_id) of those files that decode; `files` has LISTED and LABELS columns."""
+    schema = without_run_id(IMAGES)
+    return files.mapInArrow(lambda batches: packed(_rows(batches, read, rules), schema), schema)
+
+
+def refused(files: DataFrame, look: Callable[[Row], object], stage: str) -> DataFrame:
+    """QUARANTINE rows (without run_id) of those files at which `look` raises DecodeError.
+
+    Ingest and scoring write their good rows first, and then look again at the files that have none. Writing both from
+    one look would need Spark to keep every image's bytes until both tables are written.
+    """
+    schema = without_run_id(QUARANTINE)
+
+    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+        for file in (row for batch in batches for row in batch.to_pylist()):
+            try:
+                look(file)
+            except DecodeError as error:
+                yield {**file, "stage": stage, "reason": error.reason, "detail": error.detail}
+
+    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema)
+
+
+def image_row(file: Row, read: Read, rules: Rules) -> Row:
+    """One row of IMAGES; raises DecodeError for a file that is no usable image."""
+    content = read(file["path"])
+    decoded = decode(content, rules.max_pixels)
+    image_id = hashlib.sha256(content).hexdigest()
+    patient = hidden(decoded.patient_id, rules.patient_key) if decoded.patient_id else file["patient_id"]
+    return {
+        "image_id": image_id,
+        "path": file["path"],
+        "source": rules.source,
+        "format": decoded.format,
+        "width": decoded.width,
+        "height": decoded.height,
+        "bits": decoded.bits,
+        "photometric": decoded.photometric,
+        "patient_id": patient,
+        "label": file["label"],
+        "findings": file["findings"],
+        "split": split_for(patient or image_id, file["given_split"], rules),
+        "content": content,
+        "length": file["length"],  # as listed: a file that grows while it is read is seen as changed next time
+        "modified_at": file["modified_at"],
+        "ingest_id": rules.ingest_id,
+    }
+
+
+def split_for(group: str, given: str | None, rules: Rules) -> str:
+    """The given split; for "development" train or validation by the group's hash; for none any by the hash."""
+    if given in SPLITS:
+        return str(given)
+    train, validation, _ = rules.shares
+    if given == DEVELOPMENT:
+        return split_of(group, (train / (train + validation), validation / (train + validation), 0.0), rules.salt)
+    return split_of(group, rules.shares, rules.salt)
+
+
+def hidden(patient_id: str, key: bytes | None) -> str:
+    """HMAC-SHA256 of a DICOM patient id, hex; raises ConfigError without a key, since the plain id must not get out."""
+    if not key:
+        raise ConfigError("DICOM files hold patient ids: set PNEUMOSPARK_PATIENT_KEY to a secret that hides them")
+    return hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()
+
+
+def packed(rows: Iterator[Row], schema: StructType) -> Iterator[pa.RecordBatch]:
+    """Rows as Arrow batches of about BATCH_BYTES at most, so that a task's memory does not depend on its share of files."""
+    arrow, pending, size = to_arrow_schema(schema), [], 0
+    for row in rows:
+        pending.append({name: row[name] for name in schema.names})
+        size += sum(len(value) for value in row.values() if isinstance(value, bytes)) + 512
+        if size >= BATCH_BYTES:
+            yield pa.RecordBatch.from_pylist(pending, schema=arrow)
+            pending, size = [], 0
+    if pending:
+        yield pa.RecordBatch.from_pylist(pending, schema=arrow)
+
+
+def without_run_id(schema: StructType) -> StructType:
+    """The columns that a run writes: the folder tells the run."""
+    return StructType([field for field in schema if field.name != "run_id"])
+
+
+def _rows(batches: Iterator[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:
+    for file in (row for batch in batches for row in batch.to_pylist()):
+        try:
+            yield image_row(file, read, rules)
+        except DecodeError:  # `refused` looks at it again and writes the reason
+            continue

@@ -1,0 +1,57 @@
+"""Source files as a DataFrame: list them on the executors, take off what is known."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import reduce
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+
+from pneumospark.errors import SourceError
+from pneumospark.schemas import LISTED
+
+ListFolder = Callable[[str], Iterable[tuple[str, bool, int, datetime]]]
+DEEPEST = 64
+"""Folders below the source: more is a loop of links."""
+
+
+def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataFrame:
+    """Every file below `root` at any depth, LISTED; each level of folders is listed by the executors.
+
+    Spark's own listing passes over names that begin with "_" or ".", reads "*" and "[" in names as patterns and keeps
+    every file in the driver's memory: files would be lost in silence, or the driver with millions of them.
+    """
+
+    def entries(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        columns = ["path", "is_folder", "length", "modified_at"]
+        for batch in batches:
+            for folder in batch["path"]:
+                frame = pd.DataFrame(list_folder(folder), columns=columns)
+                frame["modified_at"] = pd.to_datetime(frame["modified_at"], utc=True)
+                yield frame
+
+    folders, levels, cores = spark.createDataFrame([(root,)], "path string"), [], spark.sparkContext.defaultParallelism
+    for _ in range(DEEPEST):
+        schema = "path string, is_folder boolean, length long, modified_at timestamp"
+        level = folders.repartition(cores if levels else 1).mapInPandas(entries, schema).persist()  # listed once: a second listing may differ
+        levels.append(level.where("not is_folder"))
+        folders = level.where("is_folder").select("path")
+        if not folders.count():
+            return reduce(DataFrame.unionAll, levels).select(*LISTED.names)
+    raise SourceError(f"{root}: more than {DEEPEST} levels of folders; is a link pointing back?")
+
+
+def without_known(files: DataFrame, known: DataFrame) -> DataFrame:
+    """Files that are not in `known` with the same path, length and modification time: the new and the changed ones."""
+    return files.join(known.select(*LISTED.names).distinct(), LISTED.names, "left_anti")
+
+
+def spread(files: DataFrame, file_bytes: int) -> DataFrame:
+    """Files over tasks of equal count: one per `file_bytes` of them, since each task writes one Parquet file.
+
+    Small corpora still keep every core busy, from some 32 files a task on; equal counts, since tasks that are packed by
+    bytes leave one that runs long after the others.
+    """
+    total = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
+    cores = files.sparkSession.sparkContext.defaultParallelism
+    return files.repartition(max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32)))

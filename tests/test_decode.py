@@ -1,0 +1,402 @@
+import pickle
+import warnings
+
+import images
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+)
+
+from pneumospark.errors import DecodeError
+from pneumospark.pixels import decode as decode_module
+from pneumospark.pixels import dicom
+from pneumospark.pixels.decode import decode
+
+GREY, GREY16 = images.ramp(), images.ramp(white=4095)
+
+
+def reason_of(content: bytes, **options: object) -> str | None:
+    """None where it decodes; any other error than DecodeError fails the test."""
+    try:
+        decode(content, **options)
+    except DecodeError as error:
+        assert "\n" not in error.detail and 0 < len(error.detail) <= 160
+        assert not any(secret in error.detail for secret in (images.NAME, images.BIRTH_DATE, images.ACCESSION, "P-001"))
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (images.png(GREY), ("PNG", 8, "MONOCHROME2")),
+        (images.png(GREY, "RGB"), ("PNG", 8, "RGB")),
+        (images.png(GREY, "LA"), ("PNG", 8, "MONOCHROME2")),
+        (images.png(GREY, "RGBA"), ("PNG", 8, "RGB")),
+        (images.png(GREY16), ("PNG", 16, "MONOCHROME2")),
+        (images.tiff(GREY), ("TIFF", 8, "MONOCHROME2")),
+        (images.tiff(GREY16), ("TIFF", 16, "MONOCHROME2")),
+        (images.tiff(GREY16, compression="tiff_lzw"), ("TIFF", 16, "MONOCHROME2")),
+        (images.saved(Image.fromarray(GREY), "BMP"), ("BMP", 8, "MONOCHROME2")),
+        (images.saved(Image.fromarray(GREY), "GIF"), ("GIF", 8, "MONOCHROME2")),
+        (images.saved(Image.fromarray(GREY), "WEBP", lossless=True), ("WEBP", 8, "RGB")),
+        (images.dicom(GREY), ("DICOM", 8, "MONOCHROME2")),
+        (images.dicom(GREY, ImplicitVRLittleEndian), ("DICOM", 8, "MONOCHROME2")),
+    ],
+)
+def test_grey_without_loss_comes_out_as_it_was(content: bytes, expected: tuple[str, int, str]) -> None:
+    decoded = decode(content)
+    want = GREY16 if expected[1] == 16 else GREY
+    np.testing.assert_array_equal(decoded.pixels, want)
+    assert decoded.pixels.dtype == want.dtype
+    assert (decoded.format, decoded.bits, decoded.photometric) == expected
+    assert (decoded.width, decoded.height) == (40, 24)
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_colour_becomes_luma(colour: tuple[int, int, int]) -> None:
+    content = images.saved(Image.new("RGB", (3, 2), colour), "PNG")
+    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]  # ITU-R BT.601
+    assert np.abs(decode(content).pixels - luma).max() <= 0.51
+
+
+def test_a_colour_jpeg_of_a_grey_picture_equals_the_grey_jpeg() -> None:
+    colour = np.repeat(GREY[:, :, np.newaxis], 3, axis=2)
+    np.testing.assert_array_equal(decode(images.jpeg(colour)).pixels, decode(images.jpeg(GREY)).pixels)
+    assert decode(images.jpeg(colour)).photometric == "RGB"
+
+
+@pytest.mark.parametrize(("grey", "alpha", "expected"), [(255, 255, 255), (255, 0, 0), (200, 128, 100), (0, 7, 0)])
+def test_transparency_lies_over_black(grey: int, alpha: int, expected: int) -> None:
+    assert np.unique(decode(images.translucent(grey, alpha)).pixels).tolist() == [expected]
+
+
+def test_a_transparent_level_is_black() -> None:
+    for picture in (GREY, GREY16):
+        content = images.saved(Image.fromarray(picture), "PNG", transparency=int(picture[5, 5]))
+        np.testing.assert_array_equal(decode(content).pixels, np.where(picture == picture[5, 5], 0, picture))
+
+
+@pytest.mark.parametrize("grey", [0, 100, 255])
+def test_cmyk_as_adobe_writes_it_is_not_a_negative(grey: int) -> None:
+    decoded = decode(images.cmyk(grey))
+    assert np.abs(decoded.pixels.astype(int) - grey).max() <= 2
+    assert decoded.photometric == "CMYK"
+
+
+def test_palette_and_one_bit() -> None:
+    palette = Image.fromarray(GREY).convert("RGB").quantize(256)
+    decoded = decode(images.saved(palette, "PNG"))
+    np.testing.assert_array_equal(decoded.pixels, np.asarray(palette.convert("RGB").convert("L")))
+    assert decoded.photometric == "PALETTE COLOR"
+    checks = np.indices((9, 12)).sum(axis=0) % 2 * np.uint8(255)
+    one_bit = decode(images.png(checks.astype(np.uint8), "1"))
+    np.testing.assert_array_equal(one_bit.pixels, checks)
+    assert one_bit.bits == 1
+
+
+@pytest.mark.parametrize("picture", [GREY, GREY16])
+def test_a_tiff_with_white_at_zero_is_turned_round(picture: np.ndarray) -> None:
+    entry = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # tag 262, a short, one value
+    content = images.tiff(picture)
+    assert entry + b"\1" in content
+    decoded = decode(content.replace(entry + b"\1", entry + b"\0"))
+    np.testing.assert_array_equal(decoded.pixels, np.iinfo(picture.dtype).max - picture)
+    assert decoded.photometric == "MONOCHROME1"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("at_least", [None, (24, 10)])
+def test_exif_turns_the_picture_and_its_size(orientation: int, at_least: tuple[int, int] | None) -> None:
+    upright = images.ramp(48, 20)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]  # EXIF 2.3, tag 274
+    decoded = decode(images.turned(np.ascontiguousarray(stored), orientation), at_least=at_least)
+    assert (decoded.height, decoded.width) == (48, 20)
+    assert decoded.pixels.shape == (at_least or (48, 20))
+    want = upright if at_least is None else upright.reshape(24, 2, 10, 2).mean(axis=(1, 3))
+    assert np.abs(decoded.pixels - want.astype(float)).max() <= 6
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
+def test_a_jpeg_never_comes_smaller_than_asked(height: int, width: int, rows: int, columns: int) -> None:
+    decoded = decode(images.jpeg(images.ramp(height, width)), at_least=(rows, columns))
+    assert (decoded.height, decoded.width) == (height, width)
+    assert decoded.pixels.shape[0] >= min(rows, height)
+    assert decoded.pixels.shape[1] >= min(columns, width)
+
+
+@pytest.mark.parametrize("name", images.bad())
+def test_bad_files_are_refused_with_their_reason(name: str) -> None:
+    content, reason = images.bad()[name]
+    assert reason_of(content) == reason
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "PNG", "WEBP", "MPO"])
+def test_several_frames_are_refused(file_format: str) -> None:
+    with pytest.raises(DecodeError, match=r"^multi_frame: \w+ with several frames"):
+        decode(images.several_frames(file_format))
+
+
+@pytest.mark.parametrize("content", [images.jpeg(GREY), images.png(GREY), images.tiff(GREY), images.dicom(GREY)])
+def test_the_declared_size_is_checked_before_anything_is_decoded(content: bytes) -> None:
+    assert reason_of(content, max_pixels=40 * 24) is None
+    with pytest.raises(DecodeError, match="too_large: 40 x 24 pixels, limit 959"):
+        decode(images.truncated(content, 0.9), max_pixels=959)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_refused_by_its_header() -> None:
+    with pytest.raises(DecodeError, match="too_large: 10000 x 10001 pixels, limit 100000000"):
+        decode(images.bomb(10_000, 10_001))  # Pillow only warns
+    with pytest.raises(DecodeError, match="too_large: Image size"):
+        decode(images.bomb())
+
+
+@pytest.mark.parametrize("mode", ["RGB;16", "I", "F"])
+def test_depth_that_pillow_would_cut_is_refused(mode: str) -> None:
+    if mode == "RGB;16":
+        deep = images.flipped(images.png(GREY, "RGB"), 24, 3)  # IHDR: 8 bits become 0
+        deep = images.flipped(deep, 24, 4)  # and 16
+        with pytest.raises(DecodeError, match="unsupported: PNG with 16 bits a sample as RGB"):
+            decode(images.with_header_checksum(deep))
+    else:
+        with pytest.raises(DecodeError, match=f"unsupported: TIFF with 32 bits a sample as {mode}"):
+            decode(images.saved(Image.new(mode, (12, 9)), "TIFF"))
+
+
+@pytest.mark.parametrize("file_format", ["PPM", "TGA", "ICO", "JPEG2000", "SGI"])
+def test_other_formats_of_pillow_are_out_of_reach(file_format: str) -> None:
+    assert reason_of(images.saved(Image.new("RGB", (16, 16)), file_format)) == "not_an_image"
+
+
+def test_a_flipped_bit_in_the_pixels_of_a_png_is_noticed() -> None:
+    content = images.png(np.random.default_rng(0).integers(0, 256, (24, 40)).astype(np.uint8))
+    found = {reason_of(images.flipped(content, position, 5)) for position in range(60, len(content) - 20)}
+    assert found <= {"corrupt", "truncated"}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("at_least", [None, (8, 8)])
+def test_a_jpeg_cut_anywhere_is_truncated(progressive: bool, at_least: tuple[int, int] | None) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    content = images.jpeg(noise, progressive=progressive)
+    found = {reason_of(content[:end], at_least=at_least) for end in range(100, len(content) - 2, 7)}
+    assert found == {"truncated"}
+
+
+def test_an_error_crosses_processes() -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(images.TEXT)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+# DICOM
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(1023, "u2"), (4095, "u2"), (65535, "u2"), (2000, "i2")])
+def test_deep_grey_is_stretched_without_merging_levels(white: int, dtype: str) -> None:
+    stored = images.ramp(white=white).astype(dtype) - (1000 if dtype == "i2" else 0)
+    decoded = decode(images.dicom(stored.astype(dtype), BitsStored=max(10, int(white).bit_length())))
+    assert decoded.pixels.dtype == np.uint16
+    assert (decoded.pixels.min(), decoded.pixels.max()) == (0, 65535)
+    assert (np.argsort(decoded.pixels, axis=None, kind="stable") == np.argsort(stored, axis=None, kind="stable")).all()
+    assert len(np.unique(decoded.pixels)) == len(np.unique(stored))
+
+
+@pytest.mark.parametrize("picture", [GREY, images.ramp(white=65535)])
+def test_monochrome1_is_turned_round(picture: np.ndarray) -> None:
+    decoded = decode(images.dicom(picture, PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(decoded.pixels, np.iinfo(picture.dtype).max - picture)
+    assert decoded.photometric == "MONOCHROME1"
+
+
+def test_window_and_rescale_are_applied_in_this_order() -> None:
+    stored = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    content = images.dicom(
+        stored, BitsStored=12, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1000.5, WindowWidth=2001
+    )
+    # PS3.3 C.11.2.1.2.1: black up to 0, white above 2000; so 500 and 1500 as stored
+    expected = np.clip((stored * 2.0 - 1000) / 2000, 0, 1) * 65535
+    assert np.abs(decode(content).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "empty", [{"RescaleSlope": "", "RescaleIntercept": ""}, {"WindowCenter": "", "WindowWidth": ""}]
+)
+def test_empty_elements_count_as_absent(empty: dict[str, str]) -> None:
+    np.testing.assert_array_equal(decode(images.dicom(GREY, **empty)).pixels, GREY)
+
+
+@pytest.mark.parametrize(
+    "identity", [{"RescaleSlope": 1, "RescaleIntercept": 0}, {"WindowCenter": 128, "WindowWidth": 256}]
+)
+def test_eight_bits_stay_as_they_are_where_the_header_changes_nothing(identity: dict[str, int]) -> None:
+    np.testing.assert_array_equal(decode(images.dicom(GREY, **identity)).pixels, GREY)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", ExplicitVRBigEndian])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_lookup_table_is_applied(bits: int, syntax: str) -> None:
+    table = np.arange(512)[::-1] // (2 if bits == 8 else 1)
+    lut = Dataset()
+    lut.LUTDescriptor = [512, 100, bits]
+    big = syntax == ExplicitVRBigEndian
+    lut.LUTData = table.astype("u1" if bits == 8 else ">u2" if big else "<u2").tobytes()
+    lut["LUTData"].VR = "OW"
+    stored = np.arange(0, 800, 5, dtype=np.uint16).reshape(10, 16)
+    content = images.dicom(stored.byteswap() if big else stored, syntax, BitsStored=12, VOILUTSequence=[lut])
+    shown = table[np.clip(stored.astype(int) - 100, 0, 511)]
+    expected = (shown - shown.min()) / np.ptp(shown) * 65535
+    assert np.abs(decode(content).pixels - expected).max() <= 1
+
+
+def test_colour_dicom_becomes_luma() -> None:
+    colour = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+    np.testing.assert_array_equal(decode(images.dicom(colour)).pixels, np.asarray(Image.fromarray(colour).convert("L")))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "file_format", "options"),
+    [(JPEGBaseline8Bit, "JPEG", {"quality": 100}), (JPEG2000Lossless, "JPEG2000", {"no_jp2": True})],
+)
+def test_a_compressed_frame_is_decoded_and_must_have_the_size_of_the_header(
+    syntax: str, file_format: str, options: dict[str, object]
+) -> None:
+    frame = images.saved(Image.fromarray(GREY), file_format, **options)
+    decoded = decode(images.dicom(GREY, syntax, frame))
+    assert np.abs(decoded.pixels.astype(int) - GREY).max() <= 1
+    with pytest.raises(DecodeError, match="corrupt: DICOM of 40 x 23 pixels holds 40 x 24"):
+        decode(images.dicom(GREY[:-1], syntax, frame))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (images.dicom(GREY, NumberOfFrames=2), "multi_frame: DICOM with 2 frames"),
+        (images.dicom(GREY, Rows=60_000, Columns=60_000), "too_large: 60000 x 60000 pixels, limit 100000000"),
+        (images.dicom(GREY, PixelData=None, Rows=None), "unsupported: DICOM without pixel data"),
+        (images.dicom(GREY, PixelData=None), "truncated: DICOM without pixel data"),
+        (images.dicom(GREY, Rows=25), "truncated: ValueError in the decoder"),
+        (images.dicom(GREY, BitsStored=None), "corrupt: AttributeError in the decoder"),
+        (images.dicom(GREY, PhotometricInterpretation="PALETTE COLOR"), "unsupported: DICOM photometric"),
+        (images.dicom(GREY.astype(np.uint32)), "unsupported: DICOM with 32 bits a sample as MONOCHROME2"),
+        (images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e308"), None),
+        (
+            images.dicom(GREY, JPEGLosslessSV1, b"\xff\xd8"),
+            "unsupported: DICOM transfer syntax JPEG Lossless, Non-Hier",
+        ),
+        (images.dicom(GREY, DeflatedExplicitVRLittleEndian), "unsupported: DICOM transfer syntax Deflated"),
+        (
+            images.dicom(GREY).replace(b"10008.1.2.1\0", b"99999.1.2.1\0"),
+            "unsupported: DICOM transfer syntax missing or unknown",
+        ),
+        (images.dicom(GREY)[:132], "unsupported: DICOM transfer syntax missing or unknown"),
+    ],
+)
+def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str | None) -> None:
+    if message is None:
+        assert reason_of(content) in (None, "corrupt")
+    else:
+        with pytest.raises(DecodeError, match=message):
+            decode(content)
+
+
+@pytest.mark.parametrize(("stored", "expected"), [("P-001", "P-001"), (" 7 ", "7"), ("", None), (None, None)])
+def test_only_the_patient_id_is_taken(stored: str | None, expected: str | None) -> None:
+    assert decode(images.dicom(GREY, PatientID=stored)).patient_id == expected
+
+
+def test_tags_that_name_a_person_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def spy(pixels: np.ndarray, header: Dataset) -> np.ndarray:
+        kept.extend(element.keyword for element in header)
+        return pixels
+
+    monkeypatch.setattr(dicom, "_grey", spy)
+    decode(images.dicom(GREY))
+    assert "Rows" in kept
+    assert set(kept) <= set(dicom.TAGS)
+    assert not {"PatientName", "PatientBirthDate", "AccessionNumber"} & set(dicom.TAGS)
+
+
+# Hostile bytes
+
+SAMPLES = {
+    "jpeg": images.jpeg(GREY),
+    "turned": images.turned(GREY, 6),
+    "png": images.png(GREY, "P"),
+    "png16": images.png(GREY16),
+    "tiff": images.tiff(GREY16, compression="tiff_lzw"),
+    "gif": images.saved(Image.fromarray(GREY), "GIF"),
+    "webp": images.saved(Image.fromarray(GREY), "WEBP"),
+    "dicom": images.dicom(GREY16, BitsStored=12, WindowCenter=2000, WindowWidth=3000),
+    "j2k": images.dicom(
+        GREY, JPEG2000Lossless, images.saved(Image.fromarray(GREY), "JPEG2000", no_jp2=True), RescaleSlope=2
+    ),
+}
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"", *(content[:132] for content in SAMPLES.values())]))
+@settings(max_examples=300)
+@example(b"DICM", bytes(128))
+def test_nothing_but_a_decode_error_escapes_for_any_bytes(content: bytes, prefix: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reason_of(prefix + content)
+
+
+@given(st.data())
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nothing_but_a_decode_error_escapes_for_damaged_files(data: st.DataObject) -> None:
+    content = SAMPLES[data.draw(st.sampled_from(sorted(SAMPLES)))]
+    position = st.integers(0, len(content) - 1)
+    for place, bit in data.draw(st.lists(st.tuples(position, st.integers(0, 7)), max_size=5)):
+        content = images.flipped(content, place, bit)
+    content = content[: data.draw(st.one_of(st.just(len(content)), position))]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        whole, drafted = reason_of(content), reason_of(content, at_least=(8, 8))
+    assert (whole is None) == (drafted is None)  # what ingest accepts, scoring accepts
+    assert not any(images.NAME in str(warning.message) for warning in said)
+
+
+# Real files
+
+
+@pytest.mark.parametrize("pattern", ["originals/*/*.jpeg", "nih/images/*.png", "external/images/*.jpg", "dicom/*.dcm"])
+def test_real_files_decode_and_cut_ones_are_noticed(pattern: str) -> None:
+    files = images.real(pattern)
+    if not files:
+        pytest.skip(f"no {pattern} under {images.DATA}")
+    for file in files[:: max(1, len(files) // 6)]:
+        content = file.read_bytes()
+        decoded = decode(content)
+        assert decoded.pixels.shape == (decoded.height, decoded.width)
+        assert decoded.pixels.max() > decoded.pixels.min()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert reason_of(images.truncated(content, 0.95), at_least=(224, 224)) == "truncated"
+
+
+def test_the_largest_radiograph_fits_the_limit_with_room() -> None:
+    assert decode_module.MAX_PIXELS > 5 * 4300 * 4300

@@ -1,0 +1,206 @@
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumospark.io import plots
+from pneumospark.io.report import PUBLISHED, Sample, write_report
+from pneumospark.learn.metrics import curves, metrics
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TRUTH = np.repeat([0, 0, 1, 1], [19, 4, 1, 38])
+PROBABILITY = np.concatenate([np.linspace(0, 0.4, 19), [0.6] * 4, [0.3], np.linspace(0.5, 1, 38)])
+NASTY = 's3://x/"><script>alert(1)</script>/胸部 Röntgen & $x_1$/a.jpeg'
+
+
+class Page(HTMLParser):
+    """Every element's name and attributes, and the text between them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def images(self):
+        return [attributes for tag, attributes in self.elements if tag == "img"]
+
+
+def sample(path="file:/a.jpeg", label="normal", prediction="normal"):
+    pixels = np.arange(300 * 200, dtype=np.uint32).reshape(300, 200).astype(np.uint8)
+    return Sample(path, pixels, label, prediction, 0.25)
+
+
+def write(folder, truth=TRUTH, probability=PROBABILITY, threshold=0.5, **changes):
+    """The page, after a check that both files went through the opener, `metrics.json` last."""
+    content = {
+        "title": "Evaluation of model 7f3a",
+        "metrics": metrics(truth, probability, threshold),
+        "curves": curves(truth, probability),
+        "truth": truth,
+        "probability": probability,
+        "balance": {"train": {"normal": 1349, "pneumonia": 3883}, "test": {"normal": 23}},
+        "samples": [
+            sample(),
+            sample("file:/b.jpeg", prediction="pneumonia"),
+            sample("file:/c.jpeg", *["pneumonia"] * 2),
+        ],
+        "facts": {"split": "test", "images": "s3://hospital/images"},
+    }
+    opened = []
+
+    def open_for_write(name):
+        opened.append(name)
+        return Path(name).open("wb")
+
+    write_report(f"{folder}/", **{**content, **changes}, open_for_write=open_for_write)
+    assert opened == [f"{folder}/index.html", f"{folder}/metrics.json"]
+    return (folder / "index.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def html(folder):
+    return write(folder)
+
+
+def test_metrics_json_is_what_came_in(html, folder):
+    assert json.loads((folder / "metrics.json").read_text()) == metrics(TRUTH, PROBABILITY, 0.5)
+
+
+def test_page_is_self_contained(html):
+    page = Page(html)
+    assert len(page.images()) == 6 + 3
+    for attributes in page.images():
+        assert attributes["src"].startswith("data:image/")
+        assert len(attributes["alt"]) > 20
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not any({"href", "srcset", "onload", "onerror"} & attributes.keys() for _, attributes in page.elements)
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_every_picture_decodes(html):
+    for attributes in Page(html).images():
+        kind, _, content = attributes["src"].partition(";base64,")
+        content = base64.b64decode(content, validate=True)
+        if kind == "data:image/svg+xml":
+            assert ElementTree.fromstring(content).tag.endswith("svg")
+        else:
+            assert Image.open(io.BytesIO(content)).size == (149, 224)  # 200 x 300, made smaller
+
+
+def test_page_says_what_it_must(html):
+    text = " ".join(Page(html).text.split())
+    assert "Research software, not for diagnosis" in text
+    assert "Another test set: for orientation, not a comparison" in text
+    figures = metrics(TRUTH, PROBABILITY, 0.5)
+    for name in PUBLISHED:
+        assert f"{figures[name]:.3f}" in text and f"{PUBLISHED[name]:.3f}" in text
+    low, high = figures["intervals"]["roc_auc"]
+    assert f"{low:.3f} to {high:.3f}" in text
+    assert "s3://hospital/images" in text
+
+
+def test_published_figures_are_those_of_the_published_matrix():
+    truth = np.repeat([0, 0, 1, 1], [190, 44, 11, 379])
+    called = np.repeat([0.0, 1.0, 0.0, 1.0], [190, 44, 11, 379])
+    figures = metrics(truth, called, 0.5)
+    assert {name: round(figures[name], 3) for name in PUBLISHED} == PUBLISHED
+
+
+def test_alternative_texts_hold_the_figures(html):
+    alts = " ".join(attributes["alt"] for attributes in Page(html).images())
+    assert "19 true negatives, 4 false positives, 1 false negatives, 38 true positives" in alts
+    assert "train: normal 1,349, pneumonia 3,883; test: normal 23" in alts
+    assert "at threshold 0.5 recall is 0.974 and specificity 0.826" in alts
+
+
+def test_only_the_wrong_sample_is_framed_and_named_wrong(html):
+    frames = [attributes["class"] for tag, attributes in Page(html).elements if "sample" in attributes.get("class", "")]
+    assert frames == ["samples", "sample", "sample wrong", "sample"]
+    assert re.findall(r'"verdict">(\w+)<', html) == ["Correct", "Wrong", "Correct"]
+
+
+def test_text_from_outside_stays_text(tmp_path):
+    no_utf8 = "file:/a\udcff.jpeg"
+    html = write(
+        tmp_path,
+        title=NASTY,
+        samples=[sample(NASTY, NASTY), sample(no_utf8)],
+        facts={NASTY: NASTY},
+        balance={"a": {r"$\frac$": 1}},
+    )
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert page.text.count(NASTY) == 1 + 1 + 1 + 2 + 1  # title element, heading, label, fact's two cells, path
+    assert "file:/a\\udcff.jpeg" in page.text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("truth", "probability", "threshold"),
+    [
+        ([0, 0, 0], [0.0, 0.2, 0.9], 0.5),
+        ([0, 1], [0.1, 0.2], 0.5),
+        ([1], [1.0], 0.0),
+    ],
+)
+def test_undefined_figures_still_render(tmp_path, truth, probability, threshold):
+    html = write(tmp_path, np.array(truth), np.array(probability), threshold, balance={}, samples=[], facts={})
+    assert "undefined" in Page(html).text
+    assert "nan" not in Page(html).text.lower()
+    assert len(Page(html).images()) == 6
+
+
+def test_the_same_data_give_the_same_bytes():
+    assert plots.histogram(TRUTH, PROBABILITY, 0.5) == plots.histogram(TRUTH, PROBABILITY, 0.5)
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path):
+    figures = {**metrics(TRUTH, PROBABILITY, 0.5), "mae": float("nan")}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write(tmp_path, metrics=figures)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8)])
+def test_sample_refuses_other_pixels(pixels):
+    with pytest.raises(ValueError, match=r"pixels of file:/a.jpeg: expected uint8, height x width, got \w+ \(4, 4"):
+        Sample("file:/a.jpeg", pixels, "normal", "normal", 0.1)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_shows_every_picture_and_nothing_sticks_out_at_400_pixels(tmp_path):
+    write(tmp_path, title="f" * 200, samples=[sample(NASTY, "pneumonia")] * 3, facts={"model": "f" * 200})
+    # a script of the test's own page measures the report inside a frame, since headless windows are 500 pixels at least
+    probe = """<iframe id=f src=index.html width=400 height=900></iframe><script>onload = () => {
+      const page = document.getElementById("f").contentDocument, images = [...page.images];
+      document.title = [images.filter(i => i.naturalWidth > 0).length, page.documentElement.scrollWidth].join()
+    }</script>"""
+    (tmp_path / "probe.html").write_text(f"<!doctype html>{probe}")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    found = subprocess.run(
+        [*command, (tmp_path / "probe.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    pictures, width = re.search(r"<title>(\d+),(\d+)</title>", found.stdout).groups()
+    assert (int(pictures), int(width) <= 400) == (6 + 3, True)
