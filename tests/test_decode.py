@@ -1,5 +1,6 @@
 import pickle
 import warnings
+from io import BytesIO
 
 import images
 import numpy as np
@@ -74,6 +75,14 @@ def test_a_colour_jpeg_of_a_grey_picture_equals_the_grey_jpeg() -> None:
     colour = np.repeat(GREY[:, :, np.newaxis], 3, axis=2)
     np.testing.assert_array_equal(decode(images.jpeg(colour)).pixels, decode(images.jpeg(GREY)).pixels)
     assert decode(images.jpeg(colour)).photometric == "RGB"
+
+
+def test_the_luma_of_a_colour_jpeg_is_the_one_it_stores() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    content = images.jpeg(noise, quality=20)  # coarse, so that many stored colours lie outside RGB
+    stored = Image.open(BytesIO(content))
+    stored.draft("YCbCr", None)
+    np.testing.assert_array_equal(decode(content).pixels, np.asarray(stored)[:, :, 0])
 
 
 @pytest.mark.parametrize(("grey", "alpha", "expected"), [(255, 255, 255), (255, 0, 0), (200, 128, 100), (0, 7, 0)])
@@ -189,9 +198,9 @@ def test_other_formats_of_pillow_are_out_of_reach(file_format: str) -> None:
 
 
 def test_a_flipped_bit_in_the_pixels_of_a_png_is_noticed() -> None:
-    content = images.png(np.random.default_rng(0).integers(0, 256, (24, 40)).astype(np.uint8))
-    found = {reason_of(images.flipped(content, position, 5)) for position in range(60, len(content) - 20)}
-    assert found <= {"corrupt", "truncated"}
+    content = images.png(images.ramp(100, 150))
+    found = {reason_of(images.flipped(content, position, 5)) for position in range(41, len(content) - 16)}
+    assert found == {"corrupt"}
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -201,6 +210,19 @@ def test_a_jpeg_cut_anywhere_is_truncated(progressive: bool, at_least: tuple[int
     content = images.jpeg(noise, progressive=progressive)
     found = {reason_of(content[:end], at_least=at_least) for end in range(100, len(content) - 2, 7)}
     assert found == {"truncated"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (images.png(GREY)[:20], "truncated: Truncated File Read"),
+        (images.saved(Image.fromarray(GREY), "GIF")[:200], "truncated: IndexError in the decoder"),
+        (images.jpeg(GREY)[:30], "truncated: Truncated File Read"),
+    ],
+)
+def test_an_image_cut_within_its_header_is_truncated(content: bytes, message: str) -> None:
+    with pytest.raises(DecodeError, match=message):
+        decode(content)
 
 
 def test_an_error_crosses_processes() -> None:
@@ -337,6 +359,14 @@ def test_tags_that_name_a_person_are_not_read(monkeypatch: pytest.MonkeyPatch) -
     assert "Rows" in kept
     assert set(kept) <= set(dicom.TAGS)
     assert not {"PatientName", "PatientBirthDate", "AccessionNumber"} & set(dicom.TAGS)
+
+
+def test_no_warning_quotes_the_header() -> None:
+    content = images.dicom(GREY, NumberOfFrames=1234).replace(b"1234", b"Doe^")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert reason_of(content) == "corrupt"
+    assert "Doe" not in " ".join(str(warning.message) for warning in said)
 
 
 # Hostile bytes

@@ -118,10 +118,18 @@ def test_every_name_gives_the_patient_and_every_patient_has_one_class_and_one_to
     assert Counter(labels[0] for labels in classes.values()) == {"NORMAL": 4, "PNEUMONIA": 6}
 
 
-def test_sixty_patients_have_about_three_images_each(monkeypatch, tmp_path):
-    monkeypatch.setattr("pneumospark.synthetic.draw", lambda rng, *_: rng.integers(0, 256, (8, 8), dtype=np.uint8))
+def test_sixty_patients_have_a_body_and_about_three_images_each(monkeypatch, tmp_path):
+    bodies = []
+
+    def noise(rng, pneumonia, size, body):
+        bodies.append(body)
+        return rng.integers(0, 256, (8, 8), dtype=np.uint8)
+
+    monkeypatch.setattr("pneumospark.synthetic.draw", noise)
     counts = write_corpus(tmp_path / "corpus", patients=60)
-    assert 150 <= counts["NORMAL"] + counts["PNEUMONIA"] <= 210
+    assert 150 <= len(bodies) <= 210
+    assert counts["NORMAL"] + counts["PNEUMONIA"] == len(bodies) + 1  # the duplicate
+    assert len(set(bodies)) == 60
 
 
 def test_every_image_opens_in_grey_and_just_one_has_16_bits(corpus):
@@ -131,8 +139,8 @@ def test_every_image_opens_in_grey_and_just_one_has_16_bits(corpus):
             image.load()
             modes.append((image.format, image.mode))
             assert 224 <= image.height <= 288
-    assert {form for form, _ in modes} == {"JPEG", "PNG"}
-    assert sorted(mode for _, mode in modes if mode != "L") == ["I;16"]
+    assert set(modes) == {("JPEG", "L"), ("PNG", "L"), ("PNG", "I;16")}
+    assert modes.count(("PNG", "I;16")) == 1
 
 
 def test_the_broken_files_are_broken(corpus):

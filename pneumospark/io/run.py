@@ -5,6 +5,7 @@ import logging
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,8 @@ def run(job: str, main: Callable[[], Counts]) -> int:
     """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug: a traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
+    # Petastorm 0.12.1 uses parts of pyarrow that are gone from 15 on: that is why 14 is pinned, and no news to a user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="petastorm")
     try:
         print_summary(job, main)
     except PneumosparkError as error:

@@ -1,6 +1,7 @@
 """Training: Keras `fit` with early stopping, a rate that falls on a plateau, and the best weights kept."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,14 +36,18 @@ def train(
         model = NETWORKS[network](shape)
         learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
         learner.compile(keras.optimizers.Adam(recipe.learning_rate), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
-    history = learner.fit(
-        training,
-        validation_data=validation,
-        epochs=recipe.epochs,
-        class_weight=class_weight,
-        callbacks=_callbacks(recipe.patience, audit),
-        verbose="auto" if sys.stderr.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
-    )
+    with warnings.catch_warnings():
+        # Keras does not know the length of a pass; whether it was whole is what `audit` says, row by row
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        history = learner.fit(
+            training,
+            validation_data=validation,
+            epochs=recipe.epochs,
+            class_weight=class_weight,
+            callbacks=_callbacks(recipe.patience, audit),
+            shuffle=False,  # the feed does
+            verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
+        )
     return model, {name: [float(value) for value in values] for name, values in history.history.items()}
 
 

@@ -86,9 +86,9 @@ def read(content: bytes, max_pixels: int) -> DicomPicture:
         _check_header(header, max_pixels)
         if syntax.is_encapsulated:
             _check_codestream(header)
-        return DicomPicture(
-            _grey(pixel_array(header), header), header.BitsStored, header.PhotometricInterpretation, _patient_id(header)
-        )
+        pixels = _grey(pixel_array(header), header)
+        photometric = str(header.PhotometricInterpretation)
+        return DicomPicture(pixels, int(header.BitsStored), photometric, _patient_id(header))
 
 
 def _transfer_syntax(content: bytes) -> uid.UID:

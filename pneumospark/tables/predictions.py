@@ -35,9 +35,9 @@ class Scorer:
     max_pixels: int
 
 
-def unscored(files: DataFrame, predictions: DataFrame, model_id: str) -> DataFrame:
-    """Files without a prediction of this model that is younger than the file itself."""
-    scores = predictions.where(F.col("model_id") == model_id).groupBy("path").agg(F.max("scored_at").alias("scored_at"))
+def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
+    """Files that have no row in `done`, one model's predictions, which is younger than the file itself."""
+    scores = done.groupBy("path").agg(F.max("scored_at").alias("scored_at"))
     due = F.col("scored_at").isNull() | (F.col("scored_at") < F.col("modified_at"))
     return files.join(scores, "path", "left").where(due).select(*files.columns)
 
