@@ -5,6 +5,7 @@ spark-submit jobs/demo.py --out demo [--source /data/xrays]
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import evaluate
@@ -26,9 +27,15 @@ OWN = {"side": 128, "epochs": 6, "batch": 32}
 
 def main(argv: list[str] | None = None) -> Counts:
     """Run the jobs one after the other; each finds out by itself what is done already."""
-    parser = argparse.ArgumentParser(prog="spark-submit jobs/demo.py", description=f"{__doc__.splitlines()[0]} {NOT_FOR_DIAGNOSIS}")
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where all results go (default: demo)")
-    parser.add_argument("--source", type=Path, metavar="FOLDER", help="X-rays in class folders (default: a synthetic corpus)")
+    parser = argparse.ArgumentParser(
+        prog="spark-submit jobs/demo.py", description=f"{__doc__.splitlines()[0]} {NOT_FOR_DIAGNOSIS}"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where all results go (default: demo)"
+    )
+    parser.add_argument(
+        "--source", type=Path, metavar="FOLDER", help="X-rays in class folders (default: a synthetic corpus)"
+    )
     given = parser.parse_args(argv)
     out = given.out / f"of-{given.source.resolve().name}" if given.source else given.out
     source = given.source or out / "corpus"
@@ -39,7 +46,18 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = [f"--set=image.{name}={size['side']}" for name in ("height", "width")]
     prepared = ["--images", out / "images", "--prepared", out / "prepared", *spec]
     scored = ["--predictions", out / "predictions", "--quarantine", out / "quarantine"]
-    taken = ["--source", source, "--images", out / "images", "--quarantine", out / "quarantine", "--splits", "given-test", "--shares", "0.6,0.2,0.2"]
+    taken = [
+        "--source",
+        source,
+        "--images",
+        out / "images",
+        "--quarantine",
+        out / "quarantine",
+        "--splits",
+        "given-test",
+        "--shares",
+        "0.6,0.2,0.2",
+    ]
     learnt = ["--epochs", size["epochs"], "--patience", size["epochs"], "--batch-size", size["batch"]]
     steps = (
         (ingest, taken),
@@ -49,7 +67,7 @@ def main(argv: list[str] | None = None) -> Counts:
         (score, ["--source", source, "--bundle", out / "bundle", *scored]),
         (evaluate, ["--predictions", out / "predictions", "--images", out / "images", "--report", out / "report"]),
     )
-    summaries = [print_summary(job.__name__, lambda job=job, args=args: job.main([str(arg) for arg in args])) for job, args in steps]
+    summaries = [print_summary(job.__name__, partial(job.main, [str(arg) for arg in args])) for job, args in steps]
     log.info("%s", _found(summaries, out))
     return {"out": str(out), "files": summaries[0]["files"], "roc_auc": summaries[-1]["roc_auc"]}
 
@@ -61,7 +79,8 @@ def _found(summaries: list[Counts], out: Path) -> str:
         f"{out}/prepared, features   {featured['rows'] - featured['duplicate'] - featured['conflict']} distinct images",
         f"{out}/bundle               model {trained['model_id']}, {trained['rows']['train']} images to train on",
         f"{out}/predictions          {scored['files']} files: {scored['images']} scored now, {scored['known']} known",
-        f"{out}/report/index.html    AUC {judged['roc_auc']:.3f}, accuracy {judged['accuracy']:.3f} on {judged['images']} {judged['split']} images",
+        f"{out}/report/index.html    AUC {judged['roc_auc']:.3f}, accuracy {judged['accuracy']:.3f} "
+        f"on {judged['images']} {judged['split']} images",
     )
     return "\n  ".join(["demo: done. Where to look, and what is there:", *lines, NOT_FOR_DIAGNOSIS])
 

@@ -5,6 +5,8 @@ spark-submit jobs/evaluate.py --predictions /tables/predictions --images /tables
 
 import sys
 
+from pyspark.sql import Row
+
 from pneumospark.config import EvaluateConfig, parse
 from pneumospark.errors import DecodeError
 from pneumospark.io.files import Store, canonical, store_of
@@ -29,8 +31,9 @@ def main(argv: list[str] | None = None) -> Counts:
     spark = session("evaluate")
     store, report = store_of(spark), canonical(config.report)
     images = read(spark, canonical(config.images), IMAGES)
-    scored = evaluation.of_one_model(read(spark, canonical(config.predictions), PREDICTIONS), config.model_id)
-    rows = evaluation.judged(scored, images).persist()
+    scored = read(spark, canonical(config.predictions), PREDICTIONS)
+    model_id = evaluation.one_model(scored, config.model_id)
+    rows = evaluation.judged(scored.where(scored["model_id"] == model_id), images).persist()
     split = evaluation.choose_split(rows, config.split)
     of_split = rows if split == "all" else rows.where(rows["split"] == split)
     judged = of_split.select("label", "probability", "threshold").toPandas()
@@ -41,7 +44,12 @@ def main(argv: list[str] | None = None) -> Counts:
     for key, count in quality.counts(rows, "split", "label").items():
         name, label = key.split("/")
         balance.setdefault(name, {})[label] = count
-    facts = {"model": scored.first()["model_id"], "split": split, "predictions": config.predictions, "images": config.images}
+    facts = {
+        "model": model_id,
+        "split": split,
+        "predictions": config.predictions,
+        "images": config.images,
+    }
     write_report(
         report,
         title=f"pneumospark: {split} split",
@@ -54,11 +62,21 @@ def main(argv: list[str] | None = None) -> Counts:
         facts=facts | versions("pyspark", "scikit-learn"),
         open_for_write=store.open_for_write,
     )
-    chosen = {name: figures[name] for name in ("accuracy", "precision", "recall", "specificity", "f1", "roc_auc", "mse", "mae", "rmse")}
-    return {"model_id": facts["model"], "split": split, "images": len(judged), **chosen, "confusion": figures["confusion"], "report": f"{report}/index.html"}
+    chosen = {
+        name: figures[name]
+        for name in ("accuracy", "precision", "recall", "specificity", "f1", "roc_auc", "mse", "mae", "rmse")
+    }
+    return {
+        "model_id": model_id,
+        "split": split,
+        "images": len(judged),
+        **chosen,
+        "confusion": figures["confusion"],
+        "report": f"{report}/index.html",
+    }
 
 
-def _sample(row, store: Store) -> Sample | None:  # type: ignore[no-untyped-def]
+def _sample(row: Row, store: Store) -> Sample | None:
     try:
         pixels = pixels_of(store.read(row["path"]), THUMBNAIL)[:, :, 0]
     except DecodeError:  # the source file is gone since it was scored; the figures do not need it

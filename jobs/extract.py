@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from pneumospark.config import ExtractConfig, parse
 from pneumospark.errors import ConfigError, LostRowsError
-from pneumospark.io.bundle import make_extract, open_model, write_backbone, write_spec
+from pneumospark.io import bundle
+from pneumospark.io.bundle import find_backbone, write_backbone, write_spec
 from pneumospark.io.files import canonical, store_of
 from pneumospark.io.run import Counts, log, run
 from pneumospark.io.session import session, ship
@@ -47,19 +48,23 @@ def main(argv: list[str] | None = None) -> Counts:
 
 
 def _features(config: ExtractConfig, spec: ImageSpec, table: DataFrame, run_id: str) -> Counts:
-    from pneumospark.learn.network import feature_extractor  # TensorFlow, only where features are asked for
-
-    store, uri = store_of(table.sparkSession), canonical(str(config.features))
-    extractor = feature_extractor(open_model(str(config.backbone), store), spec.shape)
-    backbone, folder = write_backbone(uri, extractor, spec, store)
-    name = f"backbone-{backbone}"
-    ship(table.sparkSession, folder, name)
-    done = read(table.sparkSession, uri, FEATURES, missing_ok=True).where(F.col("backbone") == backbone)
+    spark, uri = table.sparkSession, canonical(str(config.features))
+    store = store_of(spark)
+    model = find_backbone(str(config.backbone), store)
+    backbone = model.features_id(spec)
+    done = read(spark, uri, FEATURES, missing_ok=True).where(F.col("backbone") == backbone)
     new = table.join(done, "image_id", "left_anti")
     expected = new.count()
-    log.info("extract: %d features of %d numbers, backbone %s", expected, extractor.output_shape[-1], backbone)
-    rows = features(new, backbone, partial(make_extract, name, spec.shape), config.batch_size)
-    written = append(rows, uri, FEATURES, run_id, 4 * extractor.output_shape[-1]) if expected else 0
+    log.info("extract: %d of %d images need features, backbone %s", expected, table.count(), backbone)
+    if not expected:
+        return {"features": 0, "backbone": backbone}
+    from pneumospark.learn.network import feature_extractor  # TensorFlow, only where there is work for it
+
+    extractor = feature_extractor(model.load(), spec.shape)
+    ship(spark, write_backbone(uri, backbone, extractor, spec, store), f"backbone-{backbone}")
+    make_extract = partial(bundle.make_extract, f"backbone-{backbone}", spec.shape)
+    row_bytes = 4 * extractor.output_shape[-1]
+    written = append(features(new, backbone, make_extract, config.batch_size), uri, FEATURES, run_id, row_bytes)
     if written != expected:
         raise LostRowsError(f"extract: expected {expected} rows in {uri}/run_id={run_id}, found {written}")
     return {"features": written, "backbone": backbone}

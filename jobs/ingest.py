@@ -51,7 +51,9 @@ def main(argv: list[str] | None = None) -> Counts:
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
     tables = read(spark, images_uri, IMAGES, missing_ok=True), read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
     quality.check_all_accounted(quality.unaccounted(listed, *tables), "ingest")
-    quality.check_no_leak(tables[0], ("patient_id",), images_uri, "Ingest into a new table with --splits given-test or ignore.")
+    quality.check_no_leak(
+        tables[0], ("patient_id",), images_uri, "Ingest into a new table with --splits given-test or ignore."
+    )
     return {
         "run_id": run_id,
         "files": found,

@@ -32,7 +32,15 @@ def main(argv: list[str] | None = None) -> Counts:
     root = resolve(config.source, store, "--source")
     model = bundle.read(canonical(config.bundle), store)
     ship(spark, model.folder, f"bundle-{model.model_id}")
-    scorer = Scorer(model.model_id, model.spec, model.labels, model.threshold, datetime.now(UTC), config.batch_size, config.max_pixels)
+    scorer = Scorer(
+        model.model_id,
+        model.spec,
+        model.labels,
+        model.threshold,
+        datetime.now(UTC),
+        config.batch_size,
+        config.max_pixels,
+    )
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
 
     log.info("score: listing %s, model %s", root, model.model_id)
@@ -47,12 +55,20 @@ def main(argv: list[str] | None = None) -> Counts:
     log.info("score: %d files, %d of them to score", found, count)
 
     make_predict = partial(bundle.make_predict, f"bundle-{model.model_id}")
-    scored = append(predictions(files, done, store.read, make_predict, scorer), predictions_uri, PREDICTIONS, run_id) if count else 0
+    scored = (
+        append(predictions(files, done, store.read, make_predict, scorer), predictions_uri, PREDICTIONS, run_id)
+        if count
+        else 0
+    )
     table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(of_model)
     lost = quality.unaccounted(files, table).persist()
     look = partial(prepare_file, read=store.read, scorer=scorer)
     bad = lost.count()
-    quarantined = append(refused(lost, lambda file: look(file["path"]), "score"), quarantine_uri, QUARANTINE, run_id) if bad else 0
+    quarantined = (
+        append(refused(lost, lambda file: look(file["path"]), "score"), quarantine_uri, QUARANTINE, run_id)
+        if bad
+        else 0
+    )
     refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
     quality.check_all_accounted(quality.unaccounted(listed, table, refusals), "score")
     return {

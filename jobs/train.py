@@ -5,17 +5,15 @@ spark-submit jobs/train.py --prepared /tables/prepared --bundle /models/pneumoni
 
 import sys
 from dataclasses import asdict
-from typing import Any
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig, parse
 from pneumospark.errors import ConfigError
 from pneumospark.io import bundle
-from pneumospark.io.dataset import Feed, feature_length, take_stock
-from pneumospark.io.files import canonical, store_of
+from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
+from pneumospark.io.stock import Stock, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.learn import network, trainer
 from pneumospark.learn.calibrate import calibrate, check_rule
 from pneumospark.learn.metrics import metrics
 
@@ -27,38 +25,51 @@ def main(argv: list[str] | None = None) -> Counts:
         raise ConfigError("train: expected either --prepared or --features")
     check_rule(config.threshold)
     store, target = store_of(session("train")), canonical(config.bundle)
-    uri, column = canonical(str(config.prepared or config.features)), "pixels" if config.prepared else "features"
-    stock = take_stock(uri, column, store, config.version)
-    spec = bundle.read_spec(uri, stock.version, store)
-    shape = spec.shape if config.prepared else (feature_length(uri, store),)
-    recipe = {key: value for key, value in asdict(config).items() if key not in ("bundle", "prepared", "features", "version")}
-    facts: dict[str, Any] = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
+    stock = take_stock(
+        canonical(str(config.prepared or config.features)),
+        "pixels" if config.prepared else "features",
+        store,
+        config.version,
+    )
+    recipe = {
+        key: value for key, value in asdict(config).items() if key not in ("bundle", "prepared", "features", "version")
+    }
+    spec = bundle.read_spec(stock.uri, stock.version, store)
+    facts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     rows = {split: census.rows for split, census in stock.census.items()}
+    log.info("train: %s, rows %s, %d without a label for this", stock.uri, rows, stock.unlabelled)
     if model_id := bundle.trained_already(target, facts, store):
         return {"bundle": target, "model_id": model_id, "rows": rows, "epochs": 0}
+    return {"bundle": target, "rows": rows} | _train(config, stock, spec.shape, facts, store)
 
-    log.info("train: %s on %s, rows %s, without a label of these %d", config.network, uri, rows, stock.unlabelled)
+
+def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Counts, store: Store) -> Counts:
+    from pneumospark.io.dataset import Feed  # TensorFlow, only where there is work for it
+    from pneumospark.learn import network, trainer
+
+    name, shape = (config.network, shape) if config.prepared else ("head", (stock.length,))
     training, validation = Feed(stock, "train", shape, store, config.seed), Feed(stock, "validation", shape, store)
-    unshuffled = validation.batches(config.batch_size)
-    model, history = trainer.train(
-        config,
-        config.network if config.prepared else "head",
-        shape,
+    weights = trainer.balanced(*(stock.labels["train"][label] for label in (NORMAL, PNEUMONIA)))
+    batches, unshuffled = (
         training.batches(config.batch_size, config.shuffle_rows),
-        unshuffled,
-        trainer.balanced(*(stock.labels["train"][label] for label in (NORMAL, PNEUMONIA))),
-        lambda: (training.audit(), validation.audit()),
+        validation.batches(config.batch_size),
     )
+    audits = (training.audit, validation.audit)
+    model, history = trainer.train(config, name, shape, batches, unshuffled, weights, audits)
     truth, probability = trainer.predict(model, unshuffled)
     calibrated, operating = calibrate(model, truth, probability, config.threshold)
     figures = metrics(truth, calibrated, operating["threshold"]["value"])
     facts |= operating | {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
-    whole = network.composed(bundle.read_backbone(uri, stock.version, store), model) if config.features else model
-    model_id = bundle.write(target, whole, facts, store)
+    whole = network.composed(bundle.read_backbone(stock.uri, stock.version, store), model) if config.features else model
     seen = [census.rows for census in training.seen]
-    validated = {name: figures[name] for name in ("roc_auc", "accuracy", "recall", "specificity")}
-    return {"bundle": target, "model_id": model_id, "rows": rows, "epochs": len(seen), "epoch_rows": seen, "images": sum(seen), "validation": validated}
+    return {
+        "model_id": bundle.write(canonical(config.bundle), whole, facts, store),
+        "epochs": len(seen),
+        "epoch_rows": seen,
+        "images": sum(seen),
+        "validation": {name: figures[name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
+    }
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ class IngestConfig:
     images: str = option("table of images to write or to add to")
     quarantine: str = option("table of refused files to write or to add to")
     layout: str = option("how files tell their labels", "auto", LAYOUTS)
-    labels: str | None = option("CSV or Parquet with the labels, where the layout has one (default: found by name)", None)
+    labels: str | None = option(
+        "CSV or Parquet with the labels, where the layout has one (default: found by name)", None
+    )
     splits: str = option(
         "given: splits that folders or lists give are kept, the rest goes by patient; given-test: only a given test is "
         "kept, train and validation are drawn by patient; ignore: all by patient",
@@ -65,7 +67,9 @@ class TrainConfig:
     prepared: str | None = option("table of prepared images to learn from", None)
     features: str | None = option("table of features to learn from, instead of --prepared", None)
     version: str | None = option("which rows, where the table holds those of several specs or backbones", None)
-    network: str = option("published: the CNN of the published method, 500 x 500; residual: small, any size", "residual", NETWORKS)
+    network: str = option(
+        "published: the CNN of the published method, 500 x 500; residual: small, any size", "residual", NETWORKS
+    )
     epochs: int = option("passes over the training split at most", 30)
     seed: int = option("of weights, order and augmentation", 0)
     batch_size: int = option("images per step", 32)
@@ -97,7 +101,9 @@ class EvaluateConfig:
     images: str = option("table of images that has the labels")
     report: str = option("folder for index.html and metrics.json")
     split: str = option(
-        "split to judge (auto: test where there is one, else validation)", "auto", ("auto", "train", "validation", "test", "all")
+        "split to judge (auto: test where there is one, else validation)",
+        "auto",
+        ("auto", "train", "validation", "test", "all"),
     )
     model_id: str | None = option("model to judge, where predictions hold several", None)
 
@@ -128,18 +134,26 @@ def parse(job: type[Config], argv: Sequence[str] | None = None) -> tuple[Config,
 
 def _parser(section: str, job: type[Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"spark-submit jobs/{section}.py", description=f"{job.__doc__} {NOT_FOR_DIAGNOSIS}", argument_default=argparse.SUPPRESS
+        prog=f"spark-submit jobs/{section}.py",
+        description=f"{job.__doc__} {NOT_FOR_DIAGNOSIS}",
+        argument_default=argparse.SUPPRESS,
     )
     for entry in fields(job):
         default = "required" if _required(entry) else f"default: {_show(entry.default)}"
         choices = entry.metadata["choices"]
         value = "{" + ",".join(choices) + "}" if choices else entry.name.upper()
         parser.add_argument(
-            f"--{entry.name.replace('_', '-')}", dest=entry.name, metavar=value, help=f"{entry.metadata['help']} ({default})"
+            f"--{entry.name.replace('_', '-')}",
+            dest=entry.name,
+            metavar=value,
+            help=f"{entry.metadata['help']} ({default})",
         )
     parser.add_argument("--config", metavar="FILE.toml", help="settings of all jobs, as in conf/pipeline.toml")
     parser.add_argument(
-        "--set", action="append", metavar="SECTION.KEY=VALUE", help=f"one setting; sections: {', '.join(SECTIONS)}; may be repeated"
+        "--set",
+        action="append",
+        metavar="SECTION.KEY=VALUE",
+        help=f"one setting; sections: {', '.join(SECTIONS)}; may be repeated",
     )
     return parser
 
@@ -208,10 +222,16 @@ def _convert(name: str, value: Any, hint: Any, entry: "Field[Any]") -> Any:
 
 def _scalar(value: Any, kind: type) -> Any:
     if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()] if str(value).lower() in ("true", "false") else _refuse(value)
+        return (
+            {"true": True, "false": False}[str(value).lower()]
+            if str(value).lower() in ("true", "false")
+            else _refuse(value)
+        )
     if isinstance(value, str):
         return kind(value.strip()) if kind is not str else value
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float) if kind is float else kind):
+    if isinstance(value, bool) or not isinstance(
+        value, int if kind is int else (int, float) if kind is float else kind
+    ):
         return _refuse(value)
     return kind(value)
 

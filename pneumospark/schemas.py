@@ -23,9 +23,7 @@ STRING, LONG, INT, BYTES, TIME = StringType(), LongType(), IntegerType(), Binary
 LISTED = _struct(("path", STRING), ("length", LONG), ("modified_at", TIME))
 """What a listing says of a file, before anyone reads it."""
 
-LABELS = _struct(
-    ("patient_id", STRING), ("label", STRING), ("findings", ArrayType(STRING)), ("given_split", STRING)
-)
+LABELS = _struct(("patient_id", STRING), ("label", STRING), ("findings", ArrayType(STRING)), ("given_split", STRING))
 """What the layout says of a file: null where it says nothing."""
 
 IMAGES = _struct(

@@ -50,7 +50,9 @@ def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None
         return None
     for name, value in json.loads(json.dumps(asked)).items():
         if facts.get(name) != value:
-            raise BundleError(f"{uri}: a bundle is there whose {name} is {facts.get(name)}, asked for is {value}; choose another folder")
+            raise BundleError(
+                f"{uri}: a bundle is there whose {name} is {facts.get(name)}, asked for is {value}; choose another folder"
+            )
     return str(facts["model_id"])
 
 
@@ -77,38 +79,68 @@ def read(uri: str, store: Store) -> Bundle:
         facts = json.loads(filesystem.cat_file(plain(f"{uri}/{FACTS}")))
         model_id = facts.pop("model_id")
     except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}") from error
+        raise BundleError(
+            f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}"
+        ) from error
     if (found := _content_id(content, facts)) != model_id:
-        raise BundleError(f"{uri}: expected the content of model {model_id}, found {found}: it was changed after it was written")
+        raise BundleError(
+            f"{uri}: expected the content of model {model_id}, found {found}: it was changed after it was written"
+        )
     folder = scratch_folder()
     (folder / MODEL).write_bytes(content)
-    return Bundle(model_id, ImageSpec.from_dict(facts["spec"]), tuple(facts["labels"]), facts["threshold"]["value"], facts, folder)
+    return Bundle(
+        model_id, ImageSpec.from_dict(facts["spec"]), tuple(facts["labels"]), facts["threshold"]["value"], facts, folder
+    )
 
 
-def open_model(name: str, store: Store) -> Any:
-    """Any image model, to make a backbone of: a bundle's folder, a .keras file, or the name of a Keras application.
+@dataclass(frozen=True)
+class Backbone:
+    """A model that can make features: `identity` names its content; `path` is a local copy, None for a Keras application."""
 
-    An application comes with its ImageNet weights, which Keras fetches once. Raises BundleError where there is no such
-    model, or where its weights cannot be fetched.
-    """
-    if "/" in name or name.endswith(".keras"):
-        uri = canonical(name)
-        if find(uri, store):
-            return load_model(read(uri, store).folder / MODEL)
-        local = scratch_folder() / MODEL
+    name: str
+    identity: str
+    path: Path | None
+
+    def features_id(self, spec: ImageSpec) -> str:
+        """The id of the features that it makes of images of a spec."""
+        return hashlib.sha256(f"{self.identity}:{spec.fingerprint()}".encode()).hexdigest()[:16]
+
+    def load(self) -> Any:
+        """The Keras model; an application comes with its ImageNet weights, which Keras fetches once."""
+        if self.path:
+            return load_model(self.path)
+        import keras
+
+        if not callable(application := getattr(keras.applications, self.name, None)):
+            raise BundleError(
+                f"--backbone {self.name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0"
+            )
         try:
-            local.write_bytes(store.filesystem(uri).cat_file(plain(uri)))
-        except OSError as error:
-            raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
-        return load_model(local)
-    import keras
+            return application(include_top=False, weights="imagenet")
+        except Exception as error:  # a plain Exception is what Keras raises where a download fails
+            raise BundleError(
+                f"--backbone {self.name}: its weights could not be fetched ({error}); give a .keras file"
+            ) from error
 
-    if not callable(application := getattr(keras.applications, name, None)):
-        raise BundleError(f"--backbone {name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0")
+
+def find_backbone(name: str, store: Store) -> Backbone:
+    """The backbone behind a bundle's folder, a .keras file, or the name of a Keras application.
+
+    Raises BundleError where there is no such bundle or file.
+    """
+    if "/" not in name and not name.endswith(".keras"):
+        return Backbone(name, f"keras:{name}", None)
+    uri = canonical(name)
+    if find(uri, store):
+        bundle = read(uri, store)
+        return Backbone(name, bundle.model_id, bundle.folder / MODEL)
     try:
-        return application(include_top=False, weights="imagenet")
-    except Exception as error:  # Keras raises a plain Exception where a download fails
-        raise BundleError(f"--backbone {name}: its weights could not be fetched ({error}); give a .keras file") from error
+        content = store.filesystem(uri).cat_file(plain(uri))
+    except OSError as error:
+        raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
+    local = scratch_folder() / MODEL
+    local.write_bytes(content)
+    return Backbone(name, hashlib.sha256(content).hexdigest(), local)
 
 
 def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> None:
@@ -121,26 +153,28 @@ def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> N
 def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
     """The image spec of a version's rows; raises BundleError where extract left none."""
     try:
-        return ImageSpec.from_dict(json.loads(store.filesystem(table_uri).cat_file(plain(f"{table_uri}/_spec/{version}.json"))))
+        return ImageSpec.from_dict(
+            json.loads(store.filesystem(table_uri).cat_file(plain(f"{table_uri}/_spec/{version}.json")))
+        )
     except OSError as error:
         raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
 
 
-def write_backbone(features_uri: str, extractor: Any, spec: ImageSpec, store: Store) -> tuple[str, Path]:
-    """Keep the model beside the features it makes, so that a bundle can be made of both; returns its id and a local copy.
+def write_backbone(features_uri: str, backbone: str, extractor: Any, spec: ImageSpec, store: Store) -> Path:
+    """Keep the model beside the features it makes, so that a bundle can be made of both; returns a local copy's folder.
 
-    The id is a hash of the weights and of the image spec. Readers of the table pass over names that begin with "_".
+    It goes to `_backbone/<id>/`: readers of the table pass over names that begin with "_".
     """
-    digest = hashlib.sha256(spec.fingerprint().encode())
-    for weights in extractor.get_weights():
-        digest.update(weights.tobytes())
-    backbone, folder, filesystem = digest.hexdigest()[:16], scratch_folder(), store.filesystem(features_uri)
+    folder, filesystem, target = (
+        scratch_folder(),
+        store.filesystem(features_uri),
+        f"{features_uri}/_backbone/{backbone}",
+    )
     extractor.save(folder / MODEL)
-    target = f"{features_uri}/_backbone/{backbone}"
     filesystem.makedirs(plain(target), exist_ok=True)
     filesystem.pipe_file(plain(f"{target}/{MODEL}"), (folder / MODEL).read_bytes())
     write_spec(features_uri, backbone, spec, store)
-    return backbone, folder
+    return folder
 
 
 def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
@@ -167,7 +201,7 @@ def make_extract(shipped: str, shape: tuple[int, ...]) -> Callable[[NDArray[np.o
 
 def load_model(path: Path) -> Any:
     """A Keras model, loaded in safe mode: no code from the file runs. Raises BundleError where it is none."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras  # seconds and gigabytes: only where a model is used
 
     try:

@@ -86,7 +86,7 @@ class Store:
 
 def store_of(spark: SparkSession) -> Store:
     """The stores as this Spark is set up to reach them (fs.s3a.*, fs.defaultFS): one place for credentials."""
-    hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr]
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     s3: dict[str, Any] = {name: hadoop.get(key) for key, name in S3_KEYS.items() if hadoop.get(key)}
     if region := hadoop.get("fs.s3a.endpoint.region"):
         s3["client_kwargs"] = {"region_name": region}
@@ -140,7 +140,11 @@ def _uri(name: str, folder: str) -> str:
     """The URI of a name that a listing of `folder` gave, in the folder's own scheme and authority."""
     scheme, _, rest = folder.partition("://")
     if scheme == "hdfs":
-        name = rest.partition("/")[0] + "/" + name.partition("://")[2].partition("/")[2] if "://" in name else rest.partition("/")[0] + name
+        name = (
+            rest.partition("/")[0] + "/" + name.partition("://")[2].partition("/")[2]
+            if "://" in name
+            else rest.partition("/")[0] + name
+        )
     uri = f"{scheme}://{name}"
     try:
         uri.encode()

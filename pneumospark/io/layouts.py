@@ -49,7 +49,9 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     tables = [f"{root}/{table}" for table in signs[name][:1]] if name in ("nih", "manifest") else []
     labels = given or next(iter(tables), None)
     if labels is None and name in ("nih", "manifest"):
-        raise SourceError(f"{root}: --layout {name} expects a labels table in there, found none; name one with --labels")
+        raise SourceError(
+            f"{root}: --layout {name} expects a labels table in there, found none; name one with --labels"
+        )
     lists = [f"{root}/{name}" for name in names if name in NIH_LISTS] if name == "nih" else []
     return Layout(name, labels, tuple({*tables, *lists, *([labels] if labels else [])}))
 
@@ -58,7 +60,11 @@ def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:
     """The layout's labels table as it is, every CSV column as text; None where the layout has none."""
     if (uri := layout.labels) is None:
         return None
-    return spark.read.parquet(uri) if PurePosixPath(uri).suffix == ".parquet" else spark.read.csv(uri, header=True, escape='"')
+    return (
+        spark.read.parquet(uri)
+        if PurePosixPath(uri).suffix == ".parquet"
+        else spark.read.csv(uri, header=True, escape='"')
+    )
 
 
 def read_test_list(spark: SparkSession, layout: Layout) -> DataFrame | None:

@@ -19,7 +19,7 @@ P = ParamSpec("P")
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK, GREY = "#1F2933", "#7B8794"
 CLASSES = (("normal", 0, BLUE), ("pneumonia", 1, ORANGE))
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib types each key as a literal
     "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,  # a label may hold a dollar sign

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -23,6 +24,9 @@ def run(job: str, main: Callable[[], Counts]) -> int:
     """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug: a traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # TensorFlow comes later, and has much to say of GPUs that are not there
     # Petastorm 0.12.1 uses parts of pyarrow that are gone from 15 on: that is why 14 is pinned, and no news to a user.
     warnings.filterwarnings("ignore", category=FutureWarning, module="petastorm")
     try:
@@ -51,7 +55,11 @@ def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of this package, of Python, and of the packages that a result depends on."""
-    return {"pneumospark": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {
+        "pneumospark": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def raised_on_executor(text: str) -> str | None:

@@ -32,6 +32,7 @@ LOCAL_DEFAULTS = {
 def session(job: str) -> SparkSession:
     """The running session, or a new one named for the job that has shipped this package to its executors."""
     if running := SparkSession.getActiveSession():
+        running.catalog.clearCache()  # what an earlier job in this process kept in memory
         return running
     SparkContext._ensure_initialized()  # from here on SparkConf knows what spark-submit was given
     conf = SparkConf()

@@ -62,7 +62,9 @@ def check(table: DataFrame, schema: StructType, name: str) -> None:
     found = {field.name: field.dataType for field in table.schema}
     for field in schema:
         if field.name not in found:
-            raise TableError(f"{name}: expected a column {field.name!r} ({field.dataType.simpleString()}), found {list(found)}")
+            raise TableError(
+                f"{name}: expected a column {field.name!r} ({field.dataType.simpleString()}), found {list(found)}"
+            )
         kind = found.pop(field.name)
         if kind.simpleString() != field.dataType.simpleString():
             raise TableError(

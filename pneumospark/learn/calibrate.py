@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -17,7 +16,7 @@ EDGE = 1e-6
 """A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
 
 
-def calibrate(network: keras.Model, truth: Ints, probability: Floats, rule: str) -> tuple[NDArray[np.float64], dict[str, Any]]:
+def calibrate(network: Any, truth: Ints, probability: Floats, rule: str) -> tuple[NDArray[np.float64], dict[str, Any]]:
     """Calibrate a network in place on validation data, and choose its threshold by a rule.
 
     Returns the probabilities as the network gives them now, and what a bundle says of both steps.
@@ -26,7 +25,11 @@ def calibrate(network: keras.Model, truth: Ints, probability: Floats, rule: str)
     fold_temperature(network, temperature)
     calibrated = with_temperature(probability, temperature)
     return calibrated, {
-        "calibration": {"temperature": temperature, "method": "temperature scaling, folded into the last layer", "fitted_on": "validation"},
+        "calibration": {
+            "temperature": temperature,
+            "method": "temperature scaling, folded into the last layer",
+            "fitted_on": "validation",
+        },
         "threshold": {"value": choose_threshold(truth, calibrated, rule), "rule": rule, "chosen_on": "validation"},
     }
 
@@ -49,7 +52,7 @@ def with_temperature(probability: Floats, temperature: float) -> NDArray[np.floa
     return np.asarray(expit(logit(inside) / temperature))
 
 
-def fold_temperature(network: keras.Model, temperature: float) -> None:
+def fold_temperature(network: Any, temperature: float) -> None:
     """Divide the weights of the last layer, a sigmoid, by the temperature: the network itself then gives calibrated figures."""
     last = network.layers[-1]
     last.set_weights([weights / temperature for weights in last.get_weights()])
@@ -93,4 +96,6 @@ def _share(text: str, rule: str) -> float:
 def _between(probability: Floats, threshold: float) -> float:
     """Half way down to the next lower probability: new images seldom hit a validation image's own value exactly."""
     lower = probability[probability < threshold]
-    return min((threshold + float(lower.max())) / 2, 1.0) if lower.size and np.isfinite(threshold) else min(threshold, 1.0)
+    return (
+        min((threshold + float(lower.max())) / 2, 1.0) if lower.size and np.isfinite(threshold) else min(threshold, 1.0)
+    )

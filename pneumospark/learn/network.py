@@ -65,7 +65,9 @@ def feature_extractor(model: keras.Model, shape: Shape) -> keras.Model:
     """
     wanted = model.input_shape[1:]
     if len(wanted) != 3 or any(want not in (None, got) for want, got in zip(wanted[:2], shape[:2], strict=True)):
-        raise ConfigError(f"backbone {model.name}: expects images of {wanted}, the prepared ones are {shape}: set image.height and image.width")
+        raise ConfigError(
+            f"backbone {model.name}: expects images of {wanted}, the prepared ones are {shape}: set image.height and image.width"
+        )
     inputs = keras.Input(shape)
     x = inputs
     if wanted[2] == 3 and shape[2] == 1:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -24,18 +24,20 @@ def train(
     training: tf.data.Dataset,
     validation: tf.data.Dataset,
     class_weight: dict[int, float],
-    audit: Callable[[], None],
+    audits: Sequence[Callable[[], None]],
 ) -> tuple[keras.Model, History]:
     """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
 
-    `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1; one pass is one epoch. `audit` is
-    called after each pass over both and may raise.
+    `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1; one pass is one epoch. Each of
+    `audits` is called after each pass over both and may raise.
     """
     keras.utils.set_random_seed(recipe.seed)
     with _strategy(recipe.devices).scope():
         model = NETWORKS[network](shape)
         learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
-        learner.compile(keras.optimizers.Adam(recipe.learning_rate), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+        learner.compile(
+            keras.optimizers.Adam(recipe.learning_rate), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")]
+        )
     with warnings.catch_warnings():
         # Keras does not know the length of a pass; whether it was whole is what `audit` says, row by row
         warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -44,7 +46,7 @@ def train(
             validation_data=validation,
             epochs=recipe.epochs,
             class_weight=class_weight,
-            callbacks=_callbacks(recipe.patience, audit),
+            callbacks=_callbacks(recipe.patience, audits),
             shuffle=False,  # the feed does
             verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
         )
@@ -77,9 +79,9 @@ def _augmented(network: keras.Model, shape: tuple[int, ...], seed: int) -> keras
     return keras.Model(inputs, network(augmentation(shape, seed)(inputs)), name="training")
 
 
-def _callbacks(patience: int, audit: Callable[[], None]) -> list[keras.callbacks.Callback]:
+def _callbacks(patience: int, audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
     return [
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: audit()),
+        *(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits),
         keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience, restore_best_weights=True, verbose=1),
         keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=max(1, patience // 2), verbose=1),
         keras.callbacks.TerminateOnNaN(),

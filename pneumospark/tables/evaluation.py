@@ -7,20 +7,22 @@ from pneumospark.errors import TableError
 from pneumospark.labels import NORMAL, PNEUMONIA
 
 
-def of_one_model(predictions: DataFrame, model_id: str | None) -> DataFrame:
-    """The predictions of a model; raises TableError where it has none, or where several are there and none is named."""
+def one_model(predictions: DataFrame, model_id: str | None) -> str:
+    """The model to judge; raises TableError where it has no predictions, or where several have and none is named."""
     found = sorted(row["model_id"] for row in predictions.select("model_id").distinct().collect())
     if model_id is None and len(found) != 1:
         raise TableError(f"predictions: expected those of one model, found {found}; name one with --model-id")
     if model_id is not None and model_id not in found:
         raise TableError(f"predictions: expected some of model {model_id}, found those of {found}")
-    return predictions.where(F.col("model_id") == (model_id or found[0]))
+    return model_id or found[0]
 
 
 def judged(predictions: DataFrame, images: DataFrame) -> DataFrame:
     """path, label, split, prediction, probability, threshold of each scored image that is labelled normal or pneumonia."""
     truth = images.where(F.col("label").isin(NORMAL, PNEUMONIA)).select("path", "image_id", "label", "split")
-    return predictions.join(truth, ["path", "image_id"]).select("path", "label", "split", "prediction", "probability", "threshold")
+    return predictions.join(truth, ["path", "image_id"]).select(
+        "path", "label", "split", "prediction", "probability", "threshold"
+    )
 
 
 def choose_split(rows: DataFrame, split: str) -> str:
@@ -29,7 +31,9 @@ def choose_split(rows: DataFrame, split: str) -> str:
     if split == "auto":
         split = "test" if "test" in found else "validation"
     if split not in found and not (split == "all" and found):
-        raise TableError(f"predictions: expected labelled images of split {split}, found those of {sorted(found)}; were these images scored?")
+        raise TableError(
+            f"predictions: expected labelled images of split {split}, found those of {sorted(found)}; were these images scored?"
+        )
     return split
 
 

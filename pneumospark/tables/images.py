@@ -2,14 +2,12 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
@@ -51,7 +49,7 @@ def refused(files: DataFrame, look: Callable[[Row], object], stage: str) -> Data
     """
     schema = without_run_id(QUARANTINE)
 
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
         for file in (row for batch in batches for row in batch.to_pylist()):
             try:
                 look(file)
@@ -105,7 +103,7 @@ def hidden(patient_id: str, key: bytes | None) -> str:
 
 
 def packed(rows: Iterator[Row], schema: StructType) -> Iterator[pa.RecordBatch]:
-    """Rows as Arrow batches of about BATCH_BYTES at most, so that a task's memory does not depend on its share of files."""
+    """Rows as Arrow batches of about BATCH_BYTES at most: a task's memory does not depend on its share of the files."""
     arrow, pending, size = to_arrow_schema(schema), [], 0
     for row in rows:
         pending.append({name: row[name] for name in schema.names})
@@ -122,7 +120,7 @@ def without_run_id(schema: StructType) -> StructType:
     return StructType([field for field in schema if field.name != "run_id"])
 
 
-def _rows(batches: Iterator[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:
+def _rows(batches: Iterable[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:
     for file in (row for batch in batches for row in batch.to_pylist()):
         try:
             yield image_row(file, read, rules)

@@ -1,8 +1,9 @@
-"""What a corpus says of its files, joined to them: the LABELS columns from paths, from a manifest or from NIH's lists."""
+"""What a corpus says of its files, joined to them: LABELS from paths, from a manifest or from NIH's lists."""
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 from pneumospark.errors import TableError
 from pneumospark.labels import DEVELOPMENT, GIVEN_SPLITS, NORMAL, OTHER, PNEUMONIA, from_path
@@ -28,7 +29,11 @@ def labelled(files: DataFrame, root: str, rows: DataFrame | None) -> DataFrame:
     """`files` and the LABELS columns: by the lookup's rows, null for a file without one; or by folders and names."""
     if rows is None:
         return _from_paths(files, root)
-    return files.withColumn("relative", _key(root, rows)).join(rows, "relative", "left").select(*files.columns, *LABELS.names)
+    return (
+        files.withColumn("relative", _key(root, rows))
+        .join(rows, "relative", "left")
+        .select(*files.columns, *LABELS.names)
+    )
 
 
 def without_file(rows: DataFrame, files: DataFrame, root: str) -> DataFrame:
@@ -70,7 +75,9 @@ def nih(table: DataFrame, test: DataFrame | None) -> DataFrame:
         if column not in table.columns:
             raise TableError(f"NIH labels: expected a column {column!r}, found {table.columns}")
     findings = _findings(F.col("Finding Labels"))
-    label = F.when(F.array_contains(findings, PNEUMONIA), PNEUMONIA).when(F.array_contains(findings, "no finding"), NORMAL)
+    label = F.when(F.array_contains(findings, PNEUMONIA), PNEUMONIA).when(
+        F.array_contains(findings, "no finding"), NORMAL
+    )
     rows = table.select(
         F.col("Image Index").alias("relative"),
         F.concat(F.lit("nih-"), F.col("Patient ID")).alias("patient_id"),
@@ -80,7 +87,9 @@ def nih(table: DataFrame, test: DataFrame | None) -> DataFrame:
     if test is None:
         return rows.withColumn("given_split", F.lit(None).cast("string"))
     listed = test.select("relative", F.lit("test").alias("given_split"))
-    return rows.join(listed, "relative", "left").withColumn("given_split", F.coalesce("given_split", F.lit(DEVELOPMENT)))
+    return rows.join(listed, "relative", "left").withColumn(
+        "given_split", F.coalesce("given_split", F.lit(DEVELOPMENT))
+    )
 
 
 def with_policy(files: DataFrame, splits: str) -> DataFrame:
@@ -92,7 +101,7 @@ def with_policy(files: DataFrame, splits: str) -> DataFrame:
 
 
 def _from_paths(files: DataFrame, root: str) -> DataFrame:
-    @F.pandas_udf(LABELS)
+    @pandas_udf(LABELS)  # type: ignore[call-overload, untyped-decorator] # its stubs lack the form by type hints
     def parsed(paths: pd.Series) -> pd.DataFrame:
         return pd.DataFrame([vars(from_path(path)) for path in paths], columns=LABELS.names)
 

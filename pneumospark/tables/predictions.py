@@ -1,7 +1,7 @@
 """The `predictions` table: read, prepare and predict each file in one pass on the executors."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -42,14 +42,16 @@ def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
     return files.join(scores, "path", "left").where(due).select(*files.columns)
 
 
-def predictions(files: DataFrame, done: DataFrame, read: Read, make_predict: Callable[[], Predict], scorer: Scorer) -> DataFrame:
+def predictions(
+    files: DataFrame, done: DataFrame, read: Read, make_predict: Callable[[], Predict], scorer: Scorer
+) -> DataFrame:
     """PREDICTIONS rows (without run_id) of those files (LISTED) that decode and have no such row in `done`.
 
     `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n,) probability.
     """
     schema = without_run_id(PREDICTIONS)
 
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
         predict = make_predict()
         images = _prepared((row["path"] for batch in batches for row in batch.to_pylist()), read, scorer)
         while chunk := list(islice(images, scorer.batch_size)):
@@ -57,7 +59,9 @@ def predictions(files: DataFrame, done: DataFrame, read: Read, make_predict: Cal
 
     key = ["path", "image_id", "model_id"]
     same_bytes = done.join(files, "path", "left_semi").select(*key)  # of files that are newer and yet the same: few
-    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema).join(F.broadcast(same_bytes), key, "left_anti")
+    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema).join(
+        F.broadcast(same_bytes), key, "left_anti"
+    )
 
 
 def prepare_file(path: str, read: Read, scorer: Scorer) -> tuple[str, NDArray[np.uint8]]:

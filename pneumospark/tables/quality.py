@@ -27,7 +27,9 @@ def check_all_accounted(lost: DataFrame, stage: str) -> None:
 def check_no_leak(rows: DataFrame, keys: tuple[str, ...], table: str, advice: str) -> None:
     """Raise LeakError where one patient, or one image, has rows in more than one split."""
     for key in keys:
-        splits = rows.where(F.col(key).isNotNull()).groupBy(key).agg(F.sort_array(F.collect_set("split")).alias("splits"))
+        splits = (
+            rows.where(F.col(key).isNotNull()).groupBy(key).agg(F.sort_array(F.collect_set("split")).alias("splits"))
+        )
         leaks = splits.where(F.size("splits") > 1)
         if found := leaks.orderBy(key).limit(1).collect():
             raise LeakError(

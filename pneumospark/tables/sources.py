@@ -22,7 +22,7 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
     every file in the driver's memory: files would be lost in silence, or the driver with millions of them.
     """
 
-    def entries(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def entries(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         columns = ["path", "is_folder", "length", "modified_at"]
         for batch in batches:
             for folder in batch["path"]:
@@ -30,10 +30,14 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
                 frame["modified_at"] = pd.to_datetime(frame["modified_at"], utc=True)
                 yield frame
 
-    folders, levels, cores = spark.createDataFrame([(root,)], "path string"), [], spark.sparkContext.defaultParallelism
+    cores = spark.sparkContext.defaultParallelism
+    folders = spark.createDataFrame([(root,)], "path string")
+    levels: list[DataFrame] = []
     for _ in range(DEEPEST):
         schema = "path string, is_folder boolean, length long, modified_at timestamp"
-        level = folders.repartition(cores if levels else 1).mapInPandas(entries, schema).persist()  # listed once: a second listing may differ
+        level = (
+            folders.repartition(cores if levels else 1).mapInPandas(entries, schema).persist()
+        )  # listed once: a second listing may differ
         levels.append(level.where("not is_folder"))
         folders = level.where("is_folder").select("path")
         if not folders.count():
@@ -47,11 +51,13 @@ def without_known(files: DataFrame, known: DataFrame) -> DataFrame:
 
 
 def spread(files: DataFrame, file_bytes: int) -> DataFrame:
-    """Files over tasks of equal count: one per `file_bytes` of them, since each task writes one Parquet file.
+    """Files over tasks of about equal count, one per `file_bytes` of them, since each task writes one Parquet file.
 
-    Small corpora still keep every core busy, from some 32 files a task on; equal counts, since tasks that are packed by
-    bytes leave one that runs long after the others.
+    Small corpora still keep every core busy, from some 32 files a task on. Counts and not bytes are equal: tasks that are
+    packed by bytes leave one that runs long after the others. By path, so that the same files give the same table, row
+    for row, in whatever order a store lists them.
     """
     total = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
     cores = files.sparkSession.sparkContext.defaultParallelism
-    return files.repartition(max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32)))
+    tasks = max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32))
+    return files.repartition(tasks, "path").sortWithinPartitions("path")

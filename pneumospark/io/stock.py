@@ -1,0 +1,83 @@
+"""What a table holds for training, counted without Petastorm: the figures that every epoch is held against."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.dataset
+from numpy.typing import NDArray
+
+from pneumospark.errors import TableError
+from pneumospark.io.files import Store, plain
+from pneumospark.labels import NORMAL, PNEUMONIA
+
+LABELS = (NORMAL, PNEUMONIA)
+VERSION_COLUMNS = {"pixels": "spec", "features": "backbone"}
+"""The column that tells what made a row's values."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """Which rows there are: how many, and a sum over their ids that one lost and one doubled row do not leave equal."""
+
+    rows: int = 0
+    digest: int = 0
+
+    def plus(self, image_ids: NDArray[np.str_]) -> "Census":
+        """This census and further rows, in any order."""
+        digest = sum(int(image_id[:15], 16) for image_id in image_ids.tolist())
+        return Census(self.rows + len(image_ids), (self.digest + digest) % 2**64)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The labelled rows of one version (a spec, a backbone) of a table, as its Parquet files tell without Petastorm."""
+
+    uri: str
+    column: str  # "pixels" or "features"
+    version: str
+    census: dict[str, Census]  # by split
+    labels: dict[str, dict[str, int]]  # by split: rows of each label
+    unlabelled: int  # rows of other labels or none
+    length: int  # bytes of a row's pixels, numbers of its features
+
+    def facts(self) -> dict[str, Any]:
+        """What a bundle says of its data: the hash of the rows stands for the table."""
+        rows = {
+            split: {"rows": census.rows, "digest": f"{census.digest:016x}", **self.labels[split]}
+            for split, census in self.census.items()
+        }
+        return {"column": self.column, "version": self.version, "splits": dict(sorted(rows.items()))}
+
+
+def take_stock(uri: str, column: str, store: Store, version: str | None = None) -> Stock:
+    """Read ids, labels and splits of a table with plain pyarrow: the figures that every epoch is held against.
+
+    Raises TableError where there is no such table, where it holds several versions and none is named, and where train or
+    validation lack one of the two labels.
+    """
+    names = ["image_id", "label", "split", key := VERSION_COLUMNS[column]]
+    try:
+        table = _files(uri, store).to_table(columns=names).to_pandas()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
+    found = sorted(table[key].unique())
+    if len(found) != 1 and version is None:
+        raise TableError(f"{uri}: expected rows of one {key}, found {found}; name one with --version")
+    table = table[table[key] == (version or found[0])]
+    rows = table[table["label"].isin(LABELS)]
+    labels = {
+        split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in LABELS}
+        for split in rows["split"].unique()
+    }
+    for split in ("train", "validation"):
+        if not all(labels.get(split, {}).get(label) for label in LABELS):
+            raise TableError(f"{uri}: expected rows of both labels in {split}, found {labels.get(split, {})}")
+    census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
+    length = len(_files(uri, store).head(1, columns=[column])[column][0].as_py())
+    return Stock(uri, column, version or found[0], census, labels, len(table) - len(rows), length)
+
+
+def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:
+    return pyarrow.dataset.dataset(plain(uri), filesystem=store.filesystem(uri), format="parquet", partitioning="hive")
