@@ -1,6 +1,6 @@
 """`images` into `prepared` pixels of one image spec, and into CNN `features` of these where asked for.
 
-spark-submit jobs/extract.py --images /tables/images --prepared /tables/prepared --set image.height=224 --set image.width=224
+spark-submit jobs/extract.py --images /tables/images --prepared /tables/prepared --set image.height=224
 """
 
 import sys

@@ -20,7 +20,7 @@ from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.split import check_shares
 from pneumospark.tables import labels, quality
 from pneumospark.tables.images import Rules, image_row, images, refused
-from pneumospark.tables.sources import list_files, spread, without_known
+from pneumospark.tables.sources import list_files, spread, without_known, without_same_bytes
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -39,21 +39,23 @@ def main(argv: list[str] | None = None) -> Counts:
     if not (found := listed.count()):
         raise SourceError(f"--source {root}: expected image files, found none")
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_test_list(spark, layout))
-    new = without_known(listed, read(spark, images_uri, IMAGES, missing_ok=True))
-    new = without_known(new, read(spark, quarantine_uri, QUARANTINE, missing_ok=True))
-    files = spread(labels.with_policy(labels.labelled(new, root, lookup), config.splits).persist(), FILE_BYTES)
+    done = read(spark, images_uri, IMAGES, missing_ok=True)
+    new = without_known(without_known(listed, done), read(spark, quarantine_uri, QUARANTINE, missing_ok=True))
+    new = labels.labelled(without_same_bytes(new, done, store.read), root, lookup)
+    files = spread(labels.with_policy(new, config.splits).persist(), FILE_BYTES)
     count = files.count()
     log.info("ingest: %d files, %d of them new or changed", found, count)
 
     written = append(images(files, store.read, rules), images_uri, IMAGES, run_id) if count else 0
-    lost = quality.unaccounted(files, read(spark, images_uri, IMAGES, missing_ok=True)).persist()
+    table = read(spark, images_uri, IMAGES, missing_ok=True)
+    of_run = F.col("run_id") == run_id
+    lost = quality.unaccounted(files, table.where(of_run)).persist()
     bad = refused(lost, partial(image_row, read=store.read, rules=rules), "ingest")
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
-    tables = read(spark, images_uri, IMAGES, missing_ok=True), read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
-    quality.check_all_accounted(quality.unaccounted(listed, *tables), "ingest")
-    quality.check_no_leak(
-        tables[0], ("patient_id",), images_uri, "Ingest into a new table with --splits given-test or ignore."
-    )
+    refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
+    quality.check_all_accounted(quality.unaccounted(files, table.where(of_run), refusals), "ingest")
+    advice = "Ingest into a new table with --splits given-test or ignore."
+    quality.check_no_leak(table, ("patient_id",), images_uri, advice)
     return {
         "run_id": run_id,
         "files": found,
@@ -62,8 +64,8 @@ def main(argv: list[str] | None = None) -> Counts:
         "quarantined": quarantined,
         "files_without_label": files.where("label is null").count(),
         "labels_without_file": labels.without_file(lookup, listed, root).count() if lookup else 0,
-        "splits": quality.counts(tables[0], "split", "label"),
-        "reasons": quality.counts(tables[1].where(F.col("run_id") == run_id), "reason"),
+        "splits": quality.counts(table, "split", "label"),
+        "reasons": quality.counts(refusals, "reason"),
     }
 
 

@@ -21,7 +21,7 @@ from pneumospark.schemas import PREDICTIONS, QUARANTINE
 from pneumospark.tables import quality
 from pneumospark.tables.images import refused
 from pneumospark.tables.predictions import Scorer, predictions, prepare_file, unscored
-from pneumospark.tables.sources import list_files, spread, without_known
+from pneumospark.tables.sources import list_files, spread, without_known, without_same_bytes
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -47,30 +47,21 @@ def main(argv: list[str] | None = None) -> Counts:
     listed = list_files(spark, root, store.list_folder).persist()
     if not (found := listed.count()):
         raise SourceError(f"--source {root}: expected image files, found none")
-    of_model = F.col("model_id") == model.model_id
-    done = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(of_model)
-    refused_before = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
-    files = spread(without_known(unscored(listed, done), refused_before).persist(), FILE_BYTES)
+    done = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("model_id") == model.model_id)
+    due = without_known(unscored(listed, done), read(spark, quarantine_uri, QUARANTINE, missing_ok=True))
+    files = spread(without_same_bytes(due, done, store.read).persist(), FILE_BYTES)
     count = files.count()
     log.info("score: %d files, %d of them to score", found, count)
 
     make_predict = partial(bundle.make_predict, f"bundle-{model.model_id}")
-    scored = (
-        append(predictions(files, done, store.read, make_predict, scorer), predictions_uri, PREDICTIONS, run_id)
-        if count
-        else 0
-    )
-    table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(of_model)
+    rows = predictions(files, store.read, make_predict, scorer)
+    scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
+    table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)
     lost = quality.unaccounted(files, table).persist()
-    look = partial(prepare_file, read=store.read, scorer=scorer)
-    bad = lost.count()
-    quarantined = (
-        append(refused(lost, lambda file: look(file["path"]), "score"), quarantine_uri, QUARANTINE, run_id)
-        if bad
-        else 0
-    )
-    refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
-    quality.check_all_accounted(quality.unaccounted(listed, table, refusals), "score")
+    bad = refused(lost, partial(prepare_file, read=store.read, scorer=scorer), "score")
+    quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
+    refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(F.col("run_id") == run_id)
+    quality.check_all_accounted(quality.unaccounted(files, table, refusals), "score")
     return {
         "run_id": run_id,
         "model_id": model.model_id,
@@ -78,8 +69,8 @@ def main(argv: list[str] | None = None) -> Counts:
         "known": found - count,
         "images": scored,
         "quarantined": quarantined,
-        "predictions": quality.counts(table.where(F.col("run_id") == run_id), "prediction"),
-        "reasons": quality.counts(refusals.where(F.col("run_id") == run_id), "reason"),
+        "predictions": quality.counts(table, "prediction"),
+        "reasons": quality.counts(refusals, "reason"),
     }
 
 

@@ -1,4 +1,4 @@
-"""The tables' schemas: plain Parquet, one StructType each. `run_id` comes last everywhere: it is the folder of the run."""
+"""The tables' schemas: plain Parquet, one StructType each. `run_id` comes last everywhere: it is the run's folder."""
 
 from pyspark.sql.types import (
     ArrayType,

@@ -16,6 +16,8 @@ DEFAULTS = {
     # A batch of rows that hold whole images: Spark's own default of 10,000 rows would be gigabytes.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
     "spark.sql.session.timeZone": "UTC",
+    # Spark's own default, INT96, says nothing of UTC to other readers and has no statistics to skip row groups by.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # A task writes the folders of all splits at once; with one writer it would first sort its rows, and so the images.
     "spark.sql.maxConcurrentOutputFileWriters": "8",
 }
@@ -50,7 +52,7 @@ def session(job: str) -> SparkSession:
 def ship(spark: SparkSession, folder: Path, name: str) -> None:
     """Unpack a folder of this machine on every executor, as `SparkFiles.get(name)`.
 
-    An archive and not `addFile(recursive=True)`: Spark refuses a driver's local folders there unless its master is local.
+    An archive and not `addFile(recursive=True)`: Spark takes a driver's local folder there only if its master is local.
     """
     archive = shutil.make_archive(str(scratch_folder() / name), "zip", folder)
     spark.sparkContext.addArchive(f"{archive}#{name}")
@@ -59,8 +61,8 @@ def ship(spark: SparkSession, folder: Path, name: str) -> None:
 def _ship_package(spark: SparkSession) -> None:
     """Give executors the driver's own code, so that both sides make the same pixels whatever a node has installed.
 
-    Spark puts the folder of shipped files on its Python workers' path. Unpacked and not as --py-files: Python reads a zip
-    on its path anew for every task.
+    Spark puts the folder of shipped files on its Python workers' path. Unpacked and not as --py-files: Python reads a
+    zip on its path anew for every task.
     """
     copy = scratch_folder()
     _copy(files("pneumospark"), copy)

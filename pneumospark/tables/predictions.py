@@ -42,10 +42,8 @@ def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
     return files.join(scores, "path", "left").where(due).select(*files.columns)
 
 
-def predictions(
-    files: DataFrame, done: DataFrame, read: Read, make_predict: Callable[[], Predict], scorer: Scorer
-) -> DataFrame:
-    """PREDICTIONS rows (without run_id) of those files (LISTED) that decode and have no such row in `done`.
+def predictions(files: DataFrame, read: Read, make_predict: Callable[[], Predict], scorer: Scorer) -> DataFrame:
+    """PREDICTIONS rows (without run_id) of those files (LISTED) that decode.
 
     `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n,) probability.
     """
@@ -53,27 +51,23 @@ def predictions(
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
         predict = make_predict()
-        images = _prepared((row["path"] for batch in batches for row in batch.to_pylist()), read, scorer)
+        images = _prepared((row for batch in batches for row in batch.to_pylist()), read, scorer)
         while chunk := list(islice(images, scorer.batch_size)):
             yield from _scored(chunk, predict, scorer)
 
-    key = ["path", "image_id", "model_id"]
-    same_bytes = done.join(files, "path", "left_semi").select(*key)  # of files that are newer and yet the same: few
-    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema).join(
-        F.broadcast(same_bytes), key, "left_anti"
-    )
+    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema)
 
 
-def prepare_file(path: str, read: Read, scorer: Scorer) -> tuple[str, NDArray[np.uint8]]:
+def prepare_file(file: Row, read: Read, scorer: Scorer) -> tuple[str, NDArray[np.uint8]]:
     """image_id and prepared pixels of one file, the same way as in training; raises DecodeError."""
-    content = read(path)
+    content = read(file["path"])
     return hashlib.sha256(content).hexdigest(), pixels_of(content, scorer.spec, scorer.max_pixels)
 
 
-def _prepared(paths: Iterator[str], read: Read, scorer: Scorer) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    for path in paths:
+def _prepared(files: Iterator[Row], read: Read, scorer: Scorer) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    for file in files:
         try:
-            yield path, *prepare_file(path, read, scorer)
+            yield file["path"], *prepare_file(file, read, scorer)
         except DecodeError:  # looked at again for the quarantine, as in `images.refused`
             continue
 

@@ -4,14 +4,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pneumospark.errors import LeakError, LostRowsError
-from pneumospark.schemas import LISTED
 
 
 def unaccounted(files: DataFrame, *tables: DataFrame) -> DataFrame:
-    """Files that have a row in none of the tables, by path, length and modification time where the table has them."""
+    """Files whose path has a row in none of the tables."""
     for table in tables:
-        key = [name for name in LISTED.names if name in table.columns]
-        files = files.join(table.select(*key).distinct(), key, "left_anti")
+        files = files.join(table.select("path"), "path", "left_anti")
     return files
 
 
