@@ -3,7 +3,6 @@
 spark-submit jobs/ingest.py --source /data/chest_xray --images /tables/images --quarantine /tables/quarantine
 """
 
-import os
 import sys
 from functools import partial
 
@@ -12,7 +11,7 @@ from pyspark.sql import functions as F
 from pneumospark.config import IngestConfig, parse
 from pneumospark.errors import SourceError
 from pneumospark.io.files import canonical, resolve, store_of
-from pneumospark.io.layouts import read_labels, read_test_list, recognise
+from pneumospark.io.layouts import patient_key, read_labels, read_test_list, recognise
 from pneumospark.io.run import Counts, log, run
 from pneumospark.io.session import session
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
@@ -29,11 +28,11 @@ def main(argv: list[str] | None = None) -> Counts:
     spark, run_id = session("ingest"), new_run_id()
     store = store_of(spark)
     root = resolve(config.source, store, "--source")
-    key = os.environ.get("PNEUMOSPARK_PATIENT_KEY", "").encode() or None
-    rules = Rules(root, run_id, config.max_pixels, check_shares(config.shares), config.salt, key)
     images_uri, quarantine_uri = canonical(config.images), canonical(config.quarantine)
-
     layout = recognise(config, root, store)
+    shares = check_shares(config.shares)
+    rules = Rules(root, run_id, config.max_pixels, shares, config.salt, patient_key(layout))
+
     log.info("ingest: listing %s, layout %s", root, layout.name)
     listed = list_files(spark, root, store.list_folder).where(~F.col("path").isin(list(layout.own_files))).persist()
     if not (found := listed.count()):

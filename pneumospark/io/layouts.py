@@ -1,5 +1,6 @@
 """How a corpus tells its labels: recognise the layout and read its own lists."""
 
+import os
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -7,12 +8,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import IngestConfig
-from pneumospark.errors import SourceError
+from pneumospark.errors import ConfigError, SourceError
 from pneumospark.io.files import Store, resolve
 from pneumospark.labels import GIVEN_SPLITS, NORMAL, PNEUMONIA
 
 NIH_TABLE, NIH_TEST, MANIFESTS = "Data_Entry_2017", "test_list.txt", ("manifest.csv", "manifest.parquet")
 NIH_LISTS = ("train_val_list.txt", NIH_TEST, "BBox_List_2017.csv")
+PATIENT_KEY = "PNEUMOSPARK_PATIENT_KEY"
 CLASS_FOLDERS = {NORMAL, PNEUMONIA}
 
 
@@ -54,6 +56,14 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
         )
     lists = [f"{root}/{name}" for name in names if name in NIH_LISTS] if name == "nih" else []
     return Layout(name, labels, tuple({*tables, *lists, *([labels] if labels else [])}))
+
+
+def patient_key(layout: Layout) -> bytes | None:
+    """The secret that hides DICOM patient ids, from the environment; raises ConfigError where a DICOM corpus has none."""
+    key = os.environ.get(PATIENT_KEY, "").encode() or None
+    if layout.name == "dicom" and key is None:
+        raise ConfigError(f"--layout dicom: the files hold patient ids; set {PATIENT_KEY} to a secret that hides them")
+    return key
 
 
 def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:

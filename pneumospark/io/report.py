@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pneumospark.errors import DecodeError
 from pneumospark.io import plots
+from pneumospark.pixels.prepare import pixels_of
+from pneumospark.spec import ImageSpec
 
 ROWS = {
     "accuracy": "Accuracy",
@@ -56,6 +59,19 @@ class Sample:
     def correct(self) -> bool:
         """Whether the prediction is the label."""
         return self.prediction == self.label
+
+
+def samples(rows: Iterable[Mapping[str, Any]], read: Callable[[str], bytes]) -> list[Sample]:
+    """Samples of rows with path, label, prediction, probability, read from the files; what is gone is left out."""
+    return [sample for row in rows if (sample := _sample(row, read))]
+
+
+def _sample(row: Mapping[str, Any], read: Callable[[str], bytes]) -> Sample | None:
+    try:
+        pixels = pixels_of(read(row["path"]), ImageSpec(THUMBNAIL, THUMBNAIL, fit="pad"))[:, :, 0]
+    except DecodeError:  # changed or deleted since it was scored; the figures do not need it
+        return None
+    return Sample(row["path"], pixels, row["label"], row["prediction"], row["probability"])
 
 
 def write_report(  # noqa: PLR0913 (keyword-only, each with a meaning of its own; a record would only repeat the names)

@@ -47,7 +47,7 @@ def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
     started = time.monotonic()
     counts = main()
     seconds = time.monotonic() - started
-    rate = {"images_per_second": round(counts["images"] / seconds, 1)} if "images" in counts else {}
+    rate = {"images_per_second": round(counts["images"] / seconds, 1)} if counts.get("images") else {}
     summary = {"job": job, **counts, "seconds": round(seconds, 1), **rate}
     print(json.dumps(summary), flush=True)
     return summary

@@ -14,6 +14,8 @@ FILE_BYTES = 128 * 2**20
 PARQUET = {
     "compression": "uncompressed",  # images are compressed already; Snappy on top cost about a third of the speed
     "parquet.block.size": str(24 * 2**20),
+    # Parquet looks at a row group's size from 100 rows on only: with images of 1 MB that would be 100 MB in memory.
+    "parquet.page.size.row.check.min": "4",
     "parquet.enable.dictionary#content": "false",
     "parquet.enable.dictionary#pixels": "false",
 }
@@ -63,7 +65,7 @@ def check(table: DataFrame, schema: StructType, name: str) -> None:
     for field in schema:
         if field.name not in found:
             raise TableError(
-                f"{name}: expected a column {field.name!r} ({field.dataType.simpleString()}), found {list(found)}"
+                f"{name}: expected a column {field.name!r} ({field.dataType.simpleString()}), found {table.columns}"
             )
         kind = found.pop(field.name)
         if kind.simpleString() != field.dataType.simpleString():

@@ -18,7 +18,7 @@ def one_model(predictions: DataFrame, model_id: str | None) -> str:
 
 
 def judged(predictions: DataFrame, images: DataFrame) -> DataFrame:
-    """path, label, split, prediction, probability, threshold of each scored image of a known label, normal or pneumonia."""
+    """path, label, split, prediction, probability, threshold of each scored image that is normal or pneumonia."""
     truth = images.where(F.col("label").isin(NORMAL, PNEUMONIA)).select("path", "image_id", "label", "split")
     return predictions.join(truth, ["path", "image_id"]).select(
         "path", "label", "split", "prediction", "probability", "threshold"
@@ -26,7 +26,7 @@ def judged(predictions: DataFrame, images: DataFrame) -> DataFrame:
 
 
 def choose_split(rows: DataFrame, split: str) -> str:
-    """The split to judge; "auto" is test where there is one, else validation. Raises TableError where it has no rows."""
+    """The split to judge; "auto" is test where there is one, else validation. TableError where it has no rows."""
     found = {row["split"] for row in rows.select("split").distinct().collect()}
     if split == "auto":
         split = "test" if "test" in found else "validation"
@@ -35,6 +35,14 @@ def choose_split(rows: DataFrame, split: str) -> str:
             f"predictions: expected labelled images of split {split}, found those of {sorted(found)}; were they scored?"
         )
     return split
+
+
+def balance(rows: DataFrame) -> dict[str, dict[str, int]]:
+    """Images by split and label."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows.groupBy("split", "label").count().orderBy("split", "label").collect():
+        found.setdefault(row["split"], {})[row["label"]] = row["count"]
+    return found
 
 
 def gallery(rows: DataFrame, count: int) -> DataFrame:
