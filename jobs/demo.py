@@ -19,8 +19,8 @@ from pneumospark.io.run import Counts, log, print_summary, run
 from pneumospark.io.session import session
 from pneumospark.synthetic import write_corpus
 
-PATIENTS = 90
-SYNTHETIC = {"side": 96, "epochs": 24, "batch": 16}
+PATIENTS = 160
+SYNTHETIC = {"side": 96, "epochs": 16, "batch": 16}
 OWN = {"side": 128, "epochs": 6, "batch": 32}
 """Enough for drawings in a minute; for real images a first look, not a good model."""
 
