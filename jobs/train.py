@@ -49,13 +49,12 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
 
     name, shape = (config.network, shape) if config.prepared else ("head", (stock.length,))
     training, validation = Feed(stock, "train", shape, store, config.seed), Feed(stock, "validation", shape, store)
-    weights = trainer.balanced(*(stock.labels["train"][label] for label in (NORMAL, PNEUMONIA)))
     batches, unshuffled = (
         training.batches(config.batch_size, config.shuffle_rows),
         validation.batches(config.batch_size),
     )
     audits = (training.audit, validation.audit)
-    model, history = trainer.train(config, name, shape, batches, unshuffled, weights, audits)
+    model, history = trainer.train(config, name, shape, batches, unshuffled, audits)
     truth, probability = trainer.predict(model, unshuffled)
     calibrated, operating = calibrate(model, truth, probability, config.threshold)
     figures = metrics(truth, calibrated, operating["threshold"]["value"])

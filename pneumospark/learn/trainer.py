@@ -23,13 +23,13 @@ def train(
     shape: tuple[int, ...],
     training: tf.data.Dataset,
     validation: tf.data.Dataset,
-    class_weight: dict[int, float],
     audits: Sequence[Callable[[], None]],
 ) -> tuple[keras.Model, History]:
     """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
 
     `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1; one pass is one epoch. Each of
-    `audits` is called after each pass over both and may raise.
+    `audits` is called after each pass over both and may raise. Both classes weigh as they come: weights would move the
+    probabilities, and it is the threshold's work to weigh one error against the other.
     """
     keras.utils.set_random_seed(recipe.seed)
     with _strategy(recipe.devices).scope():
@@ -45,7 +45,6 @@ def train(
             training,
             validation_data=validation,
             epochs=recipe.epochs,
-            class_weight=class_weight,
             callbacks=_callbacks(recipe.patience, audits),
             shuffle=False,  # the feed does
             verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
@@ -60,12 +59,6 @@ def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int
         probability.append(np.asarray(network(x, training=False))[:, 0])
         truth.append(y.numpy())
     return np.concatenate(truth).astype(np.int64), np.concatenate(probability).astype(np.float64)
-
-
-def balanced(negatives: int, positives: int) -> dict[int, float]:
-    """Weights that give both classes the same share of the loss and a mean of 1 over the rows."""
-    rows = negatives + positives
-    return {0: rows / (2 * negatives), 1: rows / (2 * positives)}
 
 
 def _strategy(devices: tuple[str, ...]) -> Any:
