@@ -1,10 +1,10 @@
-"""One frozen dataclass per job, filled from defaults, a TOML file, `--set section.key=value` and flags, the last one wins."""
+"""One frozen dataclass per job, filled from defaults, a TOML file, `--set section.key=value`, flags: the last wins."""
 
 import argparse
 import difflib
 import tomllib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,97 +15,115 @@ from pneumospark.spec import ImageSpec
 LAYOUTS = ("auto", "folders", "nih", "manifest", "dicom")
 GIVEN = ("given", "given-test", "ignore")
 NETWORKS = ("published", "residual")
+METAVARS = {int: "N", float: "NUMBER", bool: "true|false"}
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+BOOLEANS = {"true": True, "false": False}
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
 
-def option(text: str, default: Any = MISSING, choices: Sequence[str] = ()) -> Any:
-    """A field of a job's config: its help text, its default (required without one) and the values it may take."""
-    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
+def option(
+    text: str, default: Any = MISSING, choices: Sequence[str] = (), value: str = "", least: float | None = None
+) -> Any:
+    """A field of a job's config: help text, default (required without one), the values it may take or their least.
+
+    `value` is what `--help` shows for the value.
+    """
+    return field(default=default, metadata={"help": text, "choices": tuple(choices), "value": value, "least": least})
+
+
+def uri(text: str, default: Any = MISSING) -> Any:
+    """A field that takes a place in a store."""
+    return option(text, default, value="URI")
 
 
 @dataclass(frozen=True)
 class IngestConfig:
     """Files of a source into `images`; those that are no images into `quarantine`."""
 
-    source: str = option("folder of X-rays, or one file: a path, file:, hdfs: or s3a: URI; searched to any depth")
-    images: str = option("table of images to write or to add to")
-    quarantine: str = option("table of refused files to write or to add to")
+    source: str = uri("folder of X-rays, or one file: a path, file:, hdfs: or s3a: URI; searched to any depth")
+    images: str = uri("table of images to write or to add to")
+    quarantine: str = uri("table of refused files to write or to add to")
     layout: str = option("how files tell their labels", "auto", LAYOUTS)
-    labels: str | None = option(
-        "CSV or Parquet with the labels, where the layout has one (default: found by name)", None
-    )
+    labels: str | None = uri("CSV or Parquet with the labels, where the layout has one, if not found by name", None)
     splits: str = option(
         "given: splits that folders or lists give are kept, the rest goes by patient; given-test: only a given test is "
         "kept, train and validation are drawn by patient; ignore: all by patient",
         "given",
         GIVEN,
     )
-    shares: tuple[float, ...] = option("shares of train, validation, test where the patient decides", (0.7, 0.15, 0.15))
+    shares: tuple[float, ...] = option(
+        "shares of train, validation, test where the patient decides", (0.7, 0.15, 0.15), value="X,X,X"
+    )
     salt: str = option("another salt draws other patients into each split", "")
-    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000)
+    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
     """`images` into `prepared` pixels of one image spec, and CNN features of these where asked for."""
 
-    images: str = option("table of images to read")
-    prepared: str = option("table of prepared images to write or to add to")
-    features: str | None = option("table of features to write or to add to", None)
+    images: str = uri("table of images to read")
+    prepared: str = uri("table of prepared images to write or to add to")
+    features: str | None = uri("table of features to write or to add to", None)
     backbone: str | None = option(
-        "what makes the features: a .keras file, a bundle, or the name of a Keras application (its weights are fetched)",
+        "what makes the features: a .keras file, a bundle, or a Keras application's name (its weights are fetched)",
         None,
+        value="URI-or-name",
     )
-    batch_size: int = option("images per forward pass of the backbone", 32)
+    batch_size: int = option("images per forward pass of the backbone", 32, least=1)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """`prepared` (or `features`) into a model bundle, read through Petastorm."""
 
-    bundle: str = option("folder of the model bundle to write")
-    prepared: str | None = option("table of prepared images to learn from", None)
-    features: str | None = option("table of features to learn from, instead of --prepared", None)
-    version: str | None = option("which rows, where the table holds those of several specs or backbones", None)
+    bundle: str = uri("folder of the model bundle to write")
+    prepared: str | None = uri("table of prepared images to learn from", None)
+    features: str | None = uri("table of features to learn from, instead of --prepared", None)
+    version: str | None = option(
+        "which rows, where the table holds several: a spec's fingerprint, a backbone's id", None, value="ID"
+    )
     network: str = option(
         "published: the CNN of the published method, 500 x 500; residual: small, any size", "residual", NETWORKS
     )
-    epochs: int = option("passes over the training split at most", 30)
-    seed: int = option("of weights, order and augmentation", 0)
-    batch_size: int = option("images per step", 32)
-    learning_rate: float = option("of Adam at the start", 1e-3)
-    patience: int = option("epochs without a better validation loss before training stops", 5)
+    epochs: int = option("passes over the training split at most", 30, least=1)
+    seed: int = option("of weights, order and augmentation", 0, least=0)
+    batch_size: int = option("images per step", 32, least=1)
+    learning_rate: float = option("of Adam at the start", 1e-3, least=1e-9)
+    patience: int = option("epochs without a better validation loss before training stops", 5, least=0)
     augment: bool = option("small random shifts, turns, zooms, and changes of contrast and brightness", True)
-    threshold: str = option("0.5 | youden | sensitivity=0.95: how validation chooses the operating point", "youden")
-    shuffle_rows: int = option("rows in the shuffle buffer", 2048)
-    devices: tuple[str, ...] = option("devices to spread each batch over (default: every GPU there is)", ())
+    threshold: str = option("how validation chooses the operating point", "youden", value="0.5|youden|sensitivity=0.95")
+    shuffle_rows: int = option("rows in the shuffle buffer; 0 shuffles row groups only", 2048, least=0)
+    devices: tuple[str, ...] = option(
+        "to spread each batch over, as TensorFlow names them; none: all GPUs", (), value="DEVICE,..."
+    )
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
     """Files of a source into `predictions` by one bundle; those that are no images into `quarantine`."""
 
-    source: str = option("folder of X-rays, or one file: a path, file:, hdfs: or s3a: URI; searched to any depth")
-    bundle: str = option("model bundle to score with")
-    predictions: str = option("table of predictions to write or to add to")
-    quarantine: str = option("table of refused files to write or to add to")
-    batch_size: int = option("images per forward pass", 32)
-    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000)
+    source: str = uri("folder of X-rays, or one file: a path, file:, hdfs: or s3a: URI; searched to any depth")
+    bundle: str = uri("model bundle to score with")
+    predictions: str = uri("table of predictions to write or to add to")
+    quarantine: str = uri("table of refused files to write or to add to")
+    batch_size: int = option("images per forward pass", 32, least=1)
+    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """`predictions` against the labels of `images`: metrics.json and index.html."""
 
-    predictions: str = option("table of predictions to judge")
-    images: str = option("table of images that has the labels")
-    report: str = option("folder for index.html and metrics.json")
+    predictions: str = uri("table of predictions to judge")
+    images: str = uri("table of images that has the labels")
+    report: str = uri("folder for index.html and metrics.json")
     split: str = option(
         "split to judge (auto: test where there is one, else validation)",
         "auto",
         ("auto", "train", "validation", "test", "all"),
     )
-    model_id: str | None = option("model to judge, where predictions hold several", None)
+    model_id: str | None = option("model to judge, where predictions hold several", None, value="ID")
 
 
 JOBS: dict[str, type[Any]] = {
@@ -123,8 +141,12 @@ Config = TypeVar("Config")
 def parse(job: type[Config], argv: Sequence[str] | None = None) -> tuple[Config, ImageSpec]:
     """The job's config and the image spec, from the command line; raises ConfigError for what is unknown or missing."""
     section = next(name for name, kind in JOBS.items() if kind is job)
-    flags = vars(_parser(section, job).parse_args(argv))
-    layers = [_read_toml(flags.pop("config", None)), *map(_parse_set, flags.pop("set", None) or ()), {section: flags}]
+    parser = _parser(section, job)
+    flags, unknown = parser.parse_known_args(argv)
+    for text in unknown:
+        _known(text.partition("=")[0], list(parser._option_string_actions), "flag")
+    given = vars(flags)
+    layers = [_read_toml(given.pop("config", None)), *map(_parse_set, given.pop("set", ())), {section: given}]
     values: Values = {name: {} for name in SECTIONS}
     for layer in layers:
         for name, keys in layer.items():
@@ -135,17 +157,20 @@ def parse(job: type[Config], argv: Sequence[str] | None = None) -> tuple[Config,
 def _parser(section: str, job: type[Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"spark-submit jobs/{section}.py",
+        usage=" ".join(["%(prog)s", *(f"{_flag(entry.name)} URI" for entry in fields(job) if _required(entry)), "..."]),
         description=f"{job.__doc__} {NOT_FOR_DIAGNOSIS}",
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,  # a shortened flag in a nightly script would break when a second one begins alike
     )
+    hints = get_type_hints(job)
     for entry in fields(job):
-        default = "required" if _required(entry) else f"default: {_show(entry.default)}"
+        default = "required" if _required(entry) else f"default: {_show(entry.default) or 'none'}"
         choices = entry.metadata["choices"]
-        value = "{" + ",".join(choices) + "}" if choices else entry.name.upper()
+        shown = "{" + ",".join(choices) + "}" if choices else entry.metadata["value"]
         parser.add_argument(
-            f"--{entry.name.replace('_', '-')}",
+            _flag(entry.name),
             dest=entry.name,
-            metavar=value,
+            metavar=shown or METAVARS.get(hints[entry.name], entry.name.upper()),
             help=f"{entry.metadata['help']} ({default})",
         )
     parser.add_argument("--config", metavar="FILE.toml", help="settings of all jobs, as in conf/pipeline.toml")
@@ -153,7 +178,7 @@ def _parser(section: str, job: type[Any]) -> argparse.ArgumentParser:
         "--set",
         action="append",
         metavar="SECTION.KEY=VALUE",
-        help=f"one setting; sections: {', '.join(SECTIONS)}; may be repeated",
+        help=f"one setting; sections: {', '.join(SECTIONS)}; repeatable. A flag wins over --set, that over --config",
     )
     return parser
 
@@ -162,8 +187,14 @@ def _required(entry: "Field[Any]") -> bool:
     return entry.default is MISSING
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _show(value: Any) -> str:
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value) or "none"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _read_toml(path: str | None) -> Values:
@@ -172,7 +203,7 @@ def _read_toml(path: str | None) -> Values:
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not even UTF-8
         raise ConfigError(f"--config {path}: {error}") from error
 
 
@@ -184,11 +215,14 @@ def _parse_set(text: str) -> Values:
     return {section: {key: value}}
 
 
-def _known(name: str, known: Any, kind: str) -> str:
-    if name in known:
+def _known(name: str, known: Iterable[str], kind: str) -> str:
+    if name in (names := list(known)):
         return name
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    raise ConfigError(f"unknown {kind} {name!r}: did you mean {nearest!r}? Known: {', '.join(known)}")
+    raise ConfigError(f"unknown {kind} {name!r}: did you mean {_nearest(name, names)!r}? Known: {', '.join(names)}")
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
 
 
 def _checked(section: str, keys: Any) -> dict[str, Any]:
@@ -206,43 +240,49 @@ def _convert(name: str, value: Any, hint: Any, entry: "Field[Any]") -> Any:
     """The value as the field's type: text from the command line is parsed, a TOML value must be of that type."""
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    many = get_origin(hint) is tuple
+    kind = get_args(hint)[0] if many else hint
     try:
-        if get_origin(hint) is tuple:
+        if many:
             items = value.split(",") if isinstance(value, str) else list(value)
-            converted: Any = tuple(_scalar(item, get_args(hint)[0]) for item in items if item != "")
+            converted: Any = tuple(_scalar(item, kind) for item in items if item != "")
         else:
-            converted = _scalar(value, hint)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{name}: expected {getattr(hint, '__name__', hint)}, got {value!r}") from error
-    if (choices := entry.metadata.get("choices")) and converted not in choices:
-        nearest = difflib.get_close_matches(str(converted), choices, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"{name}: expected one of {', '.join(choices)}, got {converted!r}: did you mean {nearest!r}?")
+            converted = _scalar(value, kind)
+    except (ValueError, TypeError, KeyError) as error:
+        expected = f"a list, each {KINDS[kind]}" if many else KINDS[kind]
+        raise ConfigError(f"{name}: expected {expected}, got {value!r}") from error
+    _check_range(name, converted, entry)
     return converted
 
 
+def _check_range(name: str, value: Any, entry: "Field[Any]") -> None:
+    choices, least = entry.metadata.get("choices"), entry.metadata.get("least")
+    if choices and value not in choices:
+        nearest = _nearest(str(value), choices)
+        raise ConfigError(f"{name}: expected one of {', '.join(choices)}, got {value!r}: did you mean {nearest!r}?")
+    if least is not None and not value >= least:  # not `value < least`, which is false for NaN
+        raise ConfigError(f"{name}: expected at least {least}, got {value}")
+    if value == "" != entry.default:  # else `--source "$UNSET"` would mean the working directory
+        raise ConfigError(f"{name}: expected a value, got an empty one")
+
+
 def _scalar(value: Any, kind: type) -> Any:
-    if kind is bool:
-        return (
-            {"true": True, "false": False}[str(value).lower()]
-            if str(value).lower() in ("true", "false")
-            else _refuse(value)
-        )
-    if isinstance(value, str):
-        return kind(value.strip()) if kind is not str else value
-    if isinstance(value, bool) or not isinstance(
-        value, int if kind is int else (int, float) if kind is float else kind
-    ):
-        return _refuse(value)
-    return kind(value)
-
-
-def _refuse(value: Any) -> Any:
-    raise ValueError(value)
+    """One value of a kind; raises ValueError for text that says none and for a value of another kind."""
+    if isinstance(value, str) and kind is not str:
+        return BOOLEANS[value.strip().lower()] if kind is bool else kind(value.strip())
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:  # type() and not isinstance: True is an int to Python, and no number to a reader
+        raise ValueError(value)
+    return value
 
 
 def _build(section: str, values: dict[str, Any]) -> Any:
-    missing = [entry.name for entry in fields(SECTIONS[section]) if _required(entry) and entry.name not in values]
+    missing = [
+        _flag(entry.name) for entry in fields(SECTIONS[section]) if _required(entry) and entry.name not in values
+    ]
     if missing:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise ConfigError(f"{section}: missing {flags} (or the same keys under [{section}] of the --config file)")
+        raise ConfigError(
+            f"{section}: missing {', '.join(missing)} (or the same keys under [{section}] of the --config file)"
+        )
     return SECTIONS[section](**values)

@@ -1,4 +1,4 @@
-"""Every error that pneumospark raises on purpose: a bad job raises one of these, and the job prints its message and stops."""
+"""Every error that pneumospark raises on purpose: a job that meets one prints its message and stops."""
 
 
 class PneumosparkError(Exception):
@@ -44,6 +44,7 @@ class DecodeError(PneumosparkError):
     )
 
     def __init__(self, reason: str, detail: str) -> None:
+        """Raise ValueError for a reason outside the vocabulary."""
         if reason not in self.REASONS:
             raise ValueError(f"unknown reason {reason!r}, expected one of {self.REASONS}")
         super().__init__(f"{reason}: {detail}")

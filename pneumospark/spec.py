@@ -27,6 +27,7 @@ class ImageSpec:
     fit: str = "stretch"
 
     def __post_init__(self) -> None:
+        """Raise ConfigError for a value out of range."""
         for name in ("height", "width"):
             if not 8 <= getattr(self, name) <= 4096:
                 raise ConfigError(f"image.{name}: expected 8 to 4096 pixels, got {getattr(self, name)}")
@@ -60,7 +61,7 @@ class ImageSpec:
         spec = cls(**{name: value for name, value in fields.items() if name != "fingerprint"})
         if spec.fingerprint() != fields["fingerprint"]:
             raise ConfigError(
-                f"image spec {fields}: expected fingerprint {spec.fingerprint()} (algorithm {ALGORITHM} of this version), "
-                f"got {fields['fingerprint']}: the images were prepared by another version of pneumospark"
+                f"image spec {fields}: expected fingerprint {spec.fingerprint()} (algorithm {ALGORITHM} of this "
+                f"version), got {fields['fingerprint']}: the images were prepared by another version of pneumospark"
             )
         return spec

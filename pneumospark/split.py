@@ -1,4 +1,4 @@
-"""Which split a patient belongs to: a stable hash, so that a new night's images of an old patient land where the old ones are."""
+"""Which split a patient belongs to: a stable hash, so that new images of an old patient land where the old ones are."""
 
 import hashlib
 

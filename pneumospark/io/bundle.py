@@ -1,4 +1,4 @@
-"""Model bundles: a folder with `model.keras` and `bundle.json`, written once, verified at every load, shipped to executors."""
+"""Model bundles: a folder with `model.keras` and `bundle.json`, written once, verified at every load, then shipped."""
 
 import functools
 import hashlib
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumospark.errors import BundleError
-from pneumospark.io.files import Store, canonical, plain, scratch_folder
+from pneumospark.io.drivers import FAILURES
+from pneumospark.io.files import Store, canonical, scratch_folder
 from pneumospark.spec import ImageSpec
 
 MODEL, FACTS = "model.keras", "bundle.json"
@@ -34,10 +35,9 @@ class Bundle:
 
 def find(uri: str, store: Store) -> dict[str, Any] | None:
     """The facts of the bundle at a URI, None where no whole one is: bundle.json is written last."""
-    filesystem = store.filesystem(uri)
-    if not filesystem.exists(plain(f"{uri}/{FACTS}")):
+    if not store.exists(f"{uri}/{FACTS}"):
         return None
-    facts: dict[str, Any] = json.loads(filesystem.cat_file(plain(f"{uri}/{FACTS}")))
+    facts: dict[str, Any] = json.loads(store.fetch(f"{uri}/{FACTS}"))
     return facts
 
 
@@ -51,7 +51,8 @@ def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None
     for name, value in json.loads(json.dumps(asked)).items():
         if facts.get(name) != value:
             raise BundleError(
-                f"{uri}: a bundle is there whose {name} is {facts.get(name)}, asked for is {value}; choose another folder"
+                f"{uri}: a bundle is there whose {name} is {facts.get(name)}, asked for is {value}; "
+                "choose another folder"
             )
     return str(facts["model_id"])
 
@@ -64,21 +65,22 @@ def write(uri: str, model: Any, facts: dict[str, Any], store: Store) -> str:
     model.save(local)
     content = local.read_bytes()
     model_id = _content_id(content, facts)
-    filesystem = store.filesystem(uri)
-    filesystem.makedirs(plain(uri), exist_ok=True)
-    filesystem.pipe_file(plain(f"{uri}/{MODEL}"), content)
-    filesystem.pipe_file(plain(f"{uri}/{FACTS}"), json.dumps({"model_id": model_id, **facts}, indent=2).encode())
+    store.put(f"{uri}/{MODEL}", content)
+    store.put(f"{uri}/{FACTS}", json.dumps({"model_id": model_id, **facts}, indent=2).encode())
     return model_id
 
 
 def read(uri: str, store: Store) -> Bundle:
-    """Fetch and verify a bundle; raises BundleError where it is missing or changed, ConfigError for pixels of another version."""
-    filesystem = store.filesystem(uri)
+    """Fetch and verify a bundle.
+
+    Raises BundleError where it is missing or changed, ConfigError for pixels of another version.
+    """
     try:
-        content = filesystem.cat_file(plain(f"{uri}/{MODEL}"))
-        facts = json.loads(filesystem.cat_file(plain(f"{uri}/{FACTS}")))
+        store.exists(uri)  # raises SourceError where the store itself is not there
+        content = store.fetch(f"{uri}/{MODEL}")
+        facts = json.loads(store.fetch(f"{uri}/{FACTS}"))
         model_id = facts.pop("model_id")
-    except (OSError, ValueError, KeyError) as error:
+    except (*FAILURES, ValueError, KeyError) as error:
         raise BundleError(
             f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}"
         ) from error
@@ -95,7 +97,7 @@ def read(uri: str, store: Store) -> Bundle:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model that can make features: `identity` names its content; `path` is a local copy, None for a Keras application."""
+    """A model that can make features: `identity` names its content; `path` is a local copy, None for an application."""
 
     name: str
     identity: str
@@ -135,8 +137,8 @@ def find_backbone(name: str, store: Store) -> Backbone:
         bundle = read(uri, store)
         return Backbone(name, bundle.model_id, bundle.folder / MODEL)
     try:
-        content = store.filesystem(uri).cat_file(plain(uri))
-    except OSError as error:
+        content = store.fetch(uri)
+    except FAILURES as error:
         raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
     local = scratch_folder() / MODEL
     local.write_bytes(content)
@@ -144,19 +146,15 @@ def find_backbone(name: str, store: Store) -> Backbone:
 
 
 def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> None:
-    """Keep the image spec beside the rows of a version (a spec's fingerprint, a backbone's id), in `_spec/`, which readers skip."""
-    filesystem = store.filesystem(table_uri)
-    filesystem.makedirs(plain(f"{table_uri}/_spec"), exist_ok=True)
-    filesystem.pipe_file(plain(f"{table_uri}/_spec/{version}.json"), json.dumps(spec.to_dict()).encode())
+    """Keep the image spec beside the rows of a version (a spec's fingerprint, a backbone's id), in `_spec/`."""
+    store.put(f"{table_uri}/_spec/{version}.json", json.dumps(spec.to_dict()).encode())
 
 
 def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
     """The image spec of a version's rows; raises BundleError where extract left none."""
     try:
-        return ImageSpec.from_dict(
-            json.loads(store.filesystem(table_uri).cat_file(plain(f"{table_uri}/_spec/{version}.json")))
-        )
-    except OSError as error:
+        return ImageSpec.from_dict(json.loads(store.fetch(f"{table_uri}/_spec/{version}.json")))
+    except FAILURES as error:
         raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
 
 
@@ -165,14 +163,9 @@ def write_backbone(features_uri: str, backbone: str, extractor: Any, spec: Image
 
     It goes to `_backbone/<id>/`: readers of the table pass over names that begin with "_".
     """
-    folder, filesystem, target = (
-        scratch_folder(),
-        store.filesystem(features_uri),
-        f"{features_uri}/_backbone/{backbone}",
-    )
+    folder = scratch_folder()
     extractor.save(folder / MODEL)
-    filesystem.makedirs(plain(target), exist_ok=True)
-    filesystem.pipe_file(plain(f"{target}/{MODEL}"), (folder / MODEL).read_bytes())
+    store.put(f"{features_uri}/_backbone/{backbone}/{MODEL}", (folder / MODEL).read_bytes())
     write_spec(features_uri, backbone, spec, store)
     return folder
 
@@ -181,8 +174,8 @@ def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
     """The model that made the features of an id, from pixels of their spec to (n, k)."""
     target, local = f"{features_uri}/_backbone/{backbone}", scratch_folder() / MODEL
     try:
-        local.write_bytes(store.filesystem(features_uri).cat_file(plain(f"{target}/{MODEL}")))
-    except OSError as error:
+        local.write_bytes(store.fetch(f"{target}/{MODEL}"))
+    except FAILURES as error:
         raise BundleError(f"{target}: expected the backbone that made the features: {error}") from error
     return load_model(local)
 

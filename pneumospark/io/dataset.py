@@ -1,5 +1,6 @@
 """The training feed: a table's rows through Petastorm into tf.data, with a proof that an epoch saw each row once."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,8 +49,8 @@ class Feed:
         expected, seen = self.stock.census[self.split], self.seen[-1] if self.seen else Census()
         if seen != expected:
             raise LostRowsError(
-                f"{self.stock.uri}, split {self.split}: expected {expected.rows} rows in an epoch, Petastorm gave {seen.rows}"
-                + (", not the same ones" if seen.rows == expected.rows else "")
+                f"{self.stock.uri}, split {self.split}: expected {expected.rows} rows in an epoch, "
+                f"Petastorm gave {seen.rows}" + (", not the same ones" if seen.rows == expected.rows else "")
             )
 
     def _epoch(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
@@ -69,7 +70,8 @@ class Feed:
             for group in reader:
                 wanted = np.isin(group.label, LABELS) & (getattr(group, key) == self.stock.version)
                 census = census.plus(group.image_id[wanted])
-                yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
+                if wanted.any():  # features of another backbone may have another length
+                    yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
         self.seen.append(census)
 
     def _decoded(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -85,7 +87,11 @@ def _petastorm_url(uri: str) -> str:
 
 def _petastorm_filesystem(uri: str, store: Store) -> Any:
     """What Petastorm needs to read a remote store: fsspec behind the interface of pyarrow 14; None for local files."""
-    return None if scheme_of(uri) == "file" else _Remote(store.filesystem(uri))
+    if scheme_of(uri) == "file":
+        return None
+    with warnings.catch_warnings():  # that pyarrow 15 has no such class: why 14 is pinned, and no news to a user
+        warnings.simplefilter("ignore", FutureWarning)
+        return _Remote(store.filesystem(uri))
 
 
 class _Remote(DaskFileSystem):  # type: ignore[misc]

@@ -4,23 +4,21 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import fsspec
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
+from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
 
-S3_KEYS = {
-    "fs.s3a.access.key": "key",
-    "fs.s3a.secret.key": "secret",
-    "fs.s3a.session.token": "token",
-    "fs.s3a.endpoint": "endpoint_url",
-}
-"""What s3fs calls the settings that Spark has for s3a."""
+DEADLINE = 45.0
+"""Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
 
 
 class Entry(NamedTuple):
@@ -34,83 +32,133 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """How to reach each kind of store: fsspec options by scheme. Travels to the executors inside the functions there."""
+    """How to reach each kind of store: fsspec options by scheme. Travels to executors inside the functions there."""
 
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)  # may hold secrets
 
     def filesystem(self, uri: str) -> fsspec.AbstractFileSystem:
-        """The fsspec file system of a URI; raises SourceError where its driver is not installed."""
+        """The fsspec file system of a URI; raises SourceError where there is no driver, or no NameNode named."""
         scheme = scheme_of(uri)
         options = dict(self.options.get(scheme, {}))
-        if scheme == "hdfs":
-            from hdfs_native.fsspec import HdfsFileSystem  # needs neither a JVM nor libhdfs
-
-            authority = uri.removeprefix("hdfs://").partition("/")[0] or options["default"]
-            host, _, port = authority.partition(":")
-            return HdfsFileSystem(host=host, port=int(port or 8020))
         try:
-            return fsspec.filesystem("s3" if scheme in ("s3a", "s3n") else scheme, **options)
+            if scheme == "hdfs":
+                authority = uri.partition("://")[2].partition("/")[0] or options.get("default")
+                if not authority:
+                    raise SourceError(f"{uri}: expected hdfs://host:port/... or an fs.defaultFS in Spark's settings")
+                return hdfs(authority, options.get("namenodes", {}))
+            return fsspec.filesystem("s3" if scheme in S3_SCHEMES else scheme, **options)
         except (ImportError, ValueError) as error:
             raise SourceError(f"{uri}: no driver for {scheme}:// on this machine ({error})") from error
+        except FAILURES as error:
+            raise SourceError(f"{uri}: the store cannot be reached: {said(error)}") from error
+
+    def exists(self, uri: str) -> bool:
+        """Whether a file or a folder is there.
+
+        Raises SourceError where the store itself fails: no answer, wrong keys, no such bucket.
+        """
+        filesystem = self.filesystem(uri)
+        if scheme_of(uri) == "file":
+            return bool(filesystem.exists(plain(uri)))
+        try:  # not fsspec's `exists`: that of s3fs takes every failure for "no"
+            return within(DEADLINE, lambda: bool(filesystem.info(plain(uri))))
+        except FileNotFoundError as error:
+            if type(error.__cause__).__name__ == "NoSuchBucket" or "/" not in plain(uri):
+                bucket = plain(uri).partition("/")[0]
+                raise SourceError(f"{uri}: there is no bucket {bucket!r}, or these keys do not see it") from error
+            return False
+        except FAILURES as error:
+            raise SourceError(f"{uri}: the store cannot be reached: {said(error)}") from error
 
     def read(self, path: str) -> bytes:
-        """All bytes of a file; raises DecodeError("unreadable") where the store does not give them."""
+        """All bytes of a file; raises DecodeError("unreadable") where the store does not give them.
+
+        Raises SourceError where the store gives nothing at all: that must not send every file to quarantine.
+        """
         try:
             if scheme_of(path) == "file":  # the plain call costs a tenth of fsspec's
                 return Path(path.removeprefix("file://")).read_bytes()
-            content: bytes = self.filesystem(path).cat_file(plain(path))
-            return content
-        except OSError as error:
-            raise DecodeError("unreadable", f"{type(error).__name__}: {error.strerror or error}") from error
+            return self._fetch_patiently(path)
+        except FAILURES as error:
+            detail = getattr(error, "strerror", None) or error
+            raise DecodeError("unreadable", f"{type(error).__name__}: {detail}") from error
 
-    def open_for_write(self, uri: str) -> Any:
-        """A file to write bytes into; its folders are made."""
+    def fetch(self, uri: str) -> bytes:
+        """All bytes of a file; raises one of FAILURES."""
+        content: bytes = self.filesystem(uri).cat_file(plain(uri))
+        return content
+
+    def _fetch_patiently(self, path: str) -> bytes:
+        try:
+            return self.fetch(path)
+        except FileNotFoundError:
+            raise
+        except FAILURES:
+            self.exists(_root(path))
+            return self.fetch(path)  # the store itself answers: once more, then it is the file
+
+    def put(self, uri: str, content: bytes) -> None:
+        """Write a file whole; its folders are made. Raises SourceError where the store refuses it."""
         filesystem = self.filesystem(uri)
-        filesystem.makedirs(plain(uri).rpartition("/")[0], exist_ok=True)
-        return filesystem.open(plain(uri), "wb")
+        try:
+            if scheme_of(uri) not in S3_SCHEMES:  # s3fs would make the bucket, too, where its name was mistyped
+                filesystem.makedirs(plain(uri).rpartition("/")[0], exist_ok=True)
+            filesystem.pipe_file(plain(uri), content)
+        except FAILURES as error:
+            raise SourceError(f"{uri}: cannot be written: {said(error)}") from error
+
+    @contextmanager
+    def open_for_write(self, uri: str) -> Iterator[IO[bytes]]:
+        """A file to write bytes into, written whole at the end; its folders are made."""
+        with BytesIO() as file:
+            yield file
+            self.put(uri, file.getvalue())
 
     def list_folder(self, uri: str) -> Iterator[Entry]:
-        """The files and folders directly below a folder, or the file itself; names are taken as they are, no globs."""
+        """The files and folders directly below a folder, or the file itself; names are taken as they are, no globs.
+
+        Raises SourceError where they cannot be listed, and for names that a path here cannot say.
+        """
         filesystem = self.filesystem(uri)
-        for info in filesystem.ls(plain(uri), detail=True):
-            name = str(info["name"])
-            if name.rstrip("/") == plain(uri).rstrip("/") and info["type"] == "directory":
+        for info in self._listed(uri):
+            name, is_folder = str(info["name"]), _is_folder(info, filesystem)
+            if name.endswith("/") and is_folder and scheme_of(uri) in S3_SCHEMES:
+                raise SourceError(f"{uri}: expected no keys with '//' in them, found {name}/; rename these objects")
+            if name.rstrip("/") == plain(uri).rstrip("/") and (is_folder or name.endswith("/")):
                 continue  # object stores list a folder's own marker
-            yield Entry(_uri(name, uri), _is_folder(info, filesystem), int(info["size"] or 0), _modified(info))
+            yield Entry(_uri(name, uri), is_folder, int(info["size"] or 0), _modified(info))
 
     def first_names(self, uri: str, count: int = 1000) -> list[str]:
         """Names of the first entries of a folder, to recognise its layout."""
-        names = [PurePosixPath(str(info["name"])).name for info in self.filesystem(uri).ls(plain(uri), detail=True)]
-        return sorted(names)[:count]
+        return sorted(PurePosixPath(str(info["name"])).name for info in self._listed(uri))[:count]
+
+    def _listed(self, uri: str) -> list[dict[str, Any]]:
+        try:
+            return list(self.filesystem(uri).ls(plain(uri), detail=True))
+        except FAILURES as error:
+            raise SourceError(f"{uri}: cannot be listed: {said(error)}") from error
 
 
 def store_of(spark: SparkSession) -> Store:
     """The stores as this Spark is set up to reach them (fs.s3a.*, fs.defaultFS): one place for credentials."""
-    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
-    s3: dict[str, Any] = {name: hadoop.get(key) for key, name in S3_KEYS.items() if hadoop.get(key)}
-    if region := hadoop.get("fs.s3a.endpoint.region"):
-        s3["client_kwargs"] = {"region_name": region}
-    if "endpoint_url" in s3 and "://" not in s3["endpoint_url"]:
-        secure = hadoop.get("fs.s3a.connection.ssl.enabled") != "false"
-        s3["endpoint_url"] = f"{'https' if secure else 'http'}://{s3['endpoint_url']}"
-    default = (hadoop.get("fs.defaultFS") or "").removeprefix("hdfs://").strip("/")
-    return Store({"s3a": s3, "s3": s3, "hdfs": {"default": default}})
+    return Store(options_of(spark))
 
 
 def canonical(uri: str) -> str:
     """scheme://path without a trailing slash: the form in which the tables keep paths; a plain path becomes file://."""
-    if "://" not in uri:
-        uri = "file://" + str(Path(uri.removeprefix("file:")).expanduser().absolute())
-    return uri.rstrip("/")
+    scheme, found, rest = uri.partition("://")
+    if not found or scheme.lower() == "file":
+        return "file://" + str(Path(rest if found else uri.removeprefix("file:")).expanduser().absolute())
+    return f"{scheme.lower()}://{rest.rstrip('/') or '/'}"
 
 
 def resolve(uri: str, store: Store, flag: str) -> str:
     """The canonical form of a source; raises SourceError where nothing is there."""
     uri = canonical(uri)
     try:
-        found = store.filesystem(uri).exists(plain(uri))
-    except OSError as error:
-        raise SourceError(f"{flag} {uri}: cannot be reached: {error}") from error
+        found = store.exists(uri)
+    except SourceError as error:
+        raise SourceError(f"{flag} {error}") from error
     if not found:
         raise SourceError(f"{flag} {uri}: expected a folder or a file, found nothing there")
     return uri
@@ -134,6 +182,13 @@ def plain(uri: str) -> str:
     if not found:
         return uri
     return "/" + rest.partition("/")[2] if scheme == "hdfs" else rest
+
+
+def _root(uri: str) -> str:
+    """The bucket, or the root of a file system, that a URI lies in."""
+    scheme, _, rest = uri.partition("://")
+    root = f"{scheme}://{rest.partition('/')[0]}"
+    return root if scheme in S3_SCHEMES else f"{root}/"
 
 
 def _uri(name: str, folder: str) -> str:

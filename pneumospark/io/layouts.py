@@ -44,9 +44,9 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     name = shown if config.layout == "auto" else config.layout
     if name is None:
         raise SourceError(
-            f"{root}: --layout auto finds no folders {' or '.join(sorted(CLASS_FOLDERS))}, no manifest.csv, no {NIH_TABLE}*.csv "
-            f"and no .dcm file, but {names[:5] or 'nothing'}; --layout folders takes any folder's name as label, and none "
-            "where there is no folder"
+            f"{root}: --layout auto finds no folders {' or '.join(sorted(CLASS_FOLDERS))}, no manifest.csv, "
+            f"no {NIH_TABLE}*.csv and no .dcm file, but {names[:5] or 'nothing'}; --layout folders takes any folder's "
+            "name as label, and none where there is no folder"
         )
     tables = [f"{root}/{table}" for table in signs[name][:1]] if name in ("nih", "manifest") else []
     labels = given or next(iter(tables), None)
@@ -59,7 +59,7 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
 
 
 def patient_key(layout: Layout) -> bytes | None:
-    """The secret that hides DICOM patient ids, from the environment; raises ConfigError where a DICOM corpus has none."""
+    """The secret that hides DICOM patient ids, from the environment; raises ConfigError where DICOM files have none."""
     key = os.environ.get(PATIENT_KEY, "").encode() or None
     if layout.name == "dicom" and key is None:
         raise ConfigError(f"--layout dicom: the files hold patient ids; set {PATIENT_KEY} to a secret that hides them")

@@ -21,7 +21,7 @@ Counts = dict[str, Any]
 
 
 def run(job: str, main: Callable[[], Counts]) -> int:
-    """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug: a traceback."""
+    """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     os.environ.setdefault(
@@ -43,7 +43,7 @@ def run(job: str, main: Callable[[], Counts]) -> int:
 
 
 def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
-    """Run `main` and print one line of JSON on standard output: job, counts, seconds and, where `images` is known, its rate."""
+    """Run `main` and print one line of JSON: job, counts, seconds and, where `images` is known, its rate."""
     started = time.monotonic()
     counts = main()
     seconds = time.monotonic() - started

@@ -9,6 +9,7 @@ import pyarrow.dataset
 from numpy.typing import NDArray
 
 from pneumospark.errors import TableError
+from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, plain
 from pneumospark.labels import NORMAL, PNEUMONIA
 
@@ -54,18 +55,21 @@ class Stock:
 def take_stock(uri: str, column: str, store: Store, version: str | None = None) -> Stock:
     """Read ids, labels and splits of a table with plain pyarrow: the figures that every epoch is held against.
 
-    Raises TableError where there is no such table, where it holds several versions and none is named, and where train or
-    validation lack one of the two labels.
+    Raises TableError where there is no such table, where it holds several versions and none is named, and where train
+    or validation lack one of the two labels.
     """
     names = ["image_id", "label", "split", key := VERSION_COLUMNS[column]]
+    store.exists(uri)  # raises SourceError where the store itself is not there
     try:
         table = _files(uri, store).to_table(columns=names).to_pandas()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (*FAILURES, pyarrow.ArrowException) as error:
         raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
     found = sorted(table[key].unique())
     if len(found) != 1 and version is None:
         raise TableError(f"{uri}: expected rows of one {key}, found {found}; name one with --version")
-    table = table[table[key] == (version or found[0])]
+    if (version := version or found[0]) not in found:
+        raise TableError(f"{uri}: expected rows of {key} {version}, found {found}")
+    table = table[table[key] == version]
     rows = table[table["label"].isin(LABELS)]
     labels = {
         split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in LABELS}
@@ -75,9 +79,22 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
         if not all(labels.get(split, {}).get(label) for label in LABELS):
             raise TableError(f"{uri}: expected rows of both labels in {split}, found {labels.get(split, {})}")
     census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
-    length = len(_files(uri, store).head(1, columns=[column])[column][0].as_py())
-    return Stock(uri, column, version or found[0], census, labels, len(table) - len(rows), length)
+    one = _files(uri, store).head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
+    length = len(one[column][0].as_py())
+    return Stock(uri, column, version, census, labels, len(table) - len(rows), length)
 
 
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:
-    return pyarrow.dataset.dataset(plain(uri), filesystem=store.filesystem(uri), format="parquet", partitioning="hive")
+    """The table's files, listed here: pyarrow would take the zero-byte markers of S3 writers for some of them."""
+    filesystem, root = store.filesystem(uri), plain(uri)
+    found = filesystem.find(root, detail=True)
+    paths = sorted(path for path, info in found.items() if info["size"] and _is_visible(path.removeprefix(root)))
+    partitioning = pyarrow.dataset.partitioning(flavor="hive")
+    return pyarrow.dataset.dataset(
+        paths, filesystem=filesystem, format="parquet", partitioning=partitioning, partition_base_dir=root
+    )
+
+
+def _is_visible(below: str) -> bool:
+    """Whether readers of tables see a path: `_temporary/`, `_spec/`, `__magic_job-1/` and `.crc` files are not rows."""
+    return not any(part.startswith(("_", ".")) for part in below.split("/"))

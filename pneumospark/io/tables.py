@@ -3,11 +3,13 @@
 import secrets
 from datetime import UTC, datetime
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pneumospark.errors import TableError
+from pneumospark.io.files import store_of
 from pneumospark.schemas import FEATURES, PREPARED
 
 FILE_BYTES = 128 * 2**20
@@ -79,7 +81,11 @@ def check(table: DataFrame, schema: StructType, name: str) -> None:
 def _parquet(spark: SparkSession, uri: str) -> DataFrame | None:
     """The Parquet files of a folder; None where there is no folder, or where no run has published a file in it yet."""
     path = spark._jvm.org.apache.hadoop.fs.Path(uri)  # type: ignore[union-attr]
-    if not path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path):  # asking Spark would log a stack trace
+    try:
+        path.getFileSystem(spark._jsc.hadoopConfiguration())
+    except Py4JJavaError as error:
+        raise TableError(f"{uri}: Spark has no driver for it: {error.java_exception}; see conf/s3a.conf") from error
+    if not store_of(spark).exists(uri):  # asking Spark would log a stack trace, and wait long for a wrong address
         return None
     try:
         return spark.read.parquet(uri)

@@ -5,7 +5,7 @@ from keras import layers
 
 
 def augmentation(shape: tuple[int, ...], seed: int) -> keras.Model:
-    """Small changes that a technician or a machine makes too: turn, shift, zoom, contrast, brightness; 0..255 in and out.
+    """Small changes that a technician or a machine makes too: turn, shift, zoom, contrast, brightness; 0..255 in, out.
 
     No flips: the heart lies on the left, and a chest is never upside down.
     """

@@ -35,7 +35,7 @@ def calibrate(network: Any, truth: Ints, probability: Floats, rule: str) -> tupl
 
 
 def fit_temperature(truth: Ints, probability: Floats) -> float:
-    """The temperature in 0.05 to 20 of least log loss (Guo et al. 2017, arXiv:1706.04599); 1 where one class only is there."""
+    """The temperature in 0.05 to 20 of least log loss (Guo et al. 2017, arXiv:1706.04599); 1 for one class only."""
     if len(np.unique(truth)) < 2:
         return 1.0
 
@@ -47,13 +47,13 @@ def fit_temperature(truth: Ints, probability: Floats) -> float:
 
 
 def with_temperature(probability: Floats, temperature: float) -> NDArray[np.float64]:
-    """p -> expit(logit(p) / temperature), in (0, 1), same shape: 1 changes nothing, above 1 is less sure, no order changes."""
+    """p -> expit(logit(p) / temperature), in (0, 1), same shape: above 1 is less sure, no order changes."""
     inside = np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)
     return np.asarray(expit(logit(inside) / temperature))
 
 
 def fold_temperature(network: Any, temperature: float) -> None:
-    """Divide the weights of the last layer, a sigmoid, by the temperature: the network itself then gives calibrated figures."""
+    """Divide the weights of the last layer, a sigmoid, by the temperature: the network itself is then calibrated."""
     last = network.layers[-1]
     last.set_weights([weights / temperature for weights in last.get_weights()])
 

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 def published(shape: Shape) -> keras.Model:
-    """The CNN of Adepu and Bejjanki (2023), for 500 x 500 grey: five times 3x3 convolution and 2x2 pooling, dense 128, 64.
+    """The CNN of Adepu and Bejjanki (2023), for 500 x 500 grey: five 3x3 convolutions and 2x2 poolings, dense 128, 64.
 
     Valid padding gives 498, 249, 247, 123, 121, 60, 58, 29, 27, 13 pixels a side and 13 x 13 x 64 = 10,816 features, as
     the paper counts them. Other sizes make the same stack; below 94 pixels a side nothing would be left to pool.
@@ -32,7 +32,7 @@ def published(shape: Shape) -> keras.Model:
 
 
 def residual(shape: Shape) -> keras.Model:
-    """A small residual network of pre-activation blocks (He et al. 2016, arXiv:1603.05027): 0.7 M parameters."""
+    """A small residual network of pre-activation blocks (He et al. 2016, arXiv:1603.05027): 1.0 M parameters."""
     inputs = keras.Input(shape)
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     x = layers.Conv2D(24, 5, strides=2, padding="same", use_bias=False)(x)
@@ -66,7 +66,8 @@ def feature_extractor(model: keras.Model, shape: Shape) -> keras.Model:
     wanted = model.input_shape[1:]
     if len(wanted) != 3 or any(want not in (None, got) for want, got in zip(wanted[:2], shape[:2], strict=True)):
         raise ConfigError(
-            f"backbone {model.name}: expects images of {wanted}, the prepared ones are {shape}: set image.height and image.width"
+            f"backbone {model.name}: expects images of {wanted}, the prepared ones are {shape}: "
+            "set image.height and image.width"
         )
     inputs = keras.Input(shape)
     x = inputs
@@ -74,9 +75,7 @@ def feature_extractor(model: keras.Model, shape: Shape) -> keras.Model:
         x = layers.Concatenate()([x, x, x])
     elif wanted[2] != shape[2]:
         raise ConfigError(f"backbone {model.name}: expects {wanted[2]} channels, the prepared images have {shape[2]}")
-    if getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid:
-        model = keras.Model(model.input, model.layers[-1].input)
-    x = model(x, training=False)
+    x = _headless(model)(x, training=False)
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Flatten()(x), name="features")
@@ -86,6 +85,19 @@ def composed(extractor: keras.Model, trained_head: keras.Model) -> keras.Model:
     """One model from pixels to probability, so that a bundle trained on features scores images on its own."""
     inputs = keras.Input(extractor.input_shape[1:])
     return keras.Model(inputs, trained_head(extractor(inputs)), name="composed")
+
+
+def _headless(model: keras.Model) -> keras.Model:
+    """The model without its last layer where that is a sigmoid, also within the head of a `composed` one."""
+    last = model.layers[-1]
+    if model.name == "composed":
+        inputs = keras.Input(model.input_shape[1:])
+        return keras.Model(inputs, _headless(last)(model.layers[-2](inputs)))
+    return (
+        keras.Model(model.input, last.input)
+        if getattr(last, "activation", None) is keras.activations.sigmoid
+        else model
+    )
 
 
 def _block(x: Tensor, filters: int, stride: int) -> Tensor:

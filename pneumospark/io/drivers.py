@@ -1,0 +1,97 @@
+"""The fsspec drivers of remote stores: set up as Spark is, the errors they raise, and no waiting for ever."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import fsspec
+from botocore.exceptions import BotoCoreError
+from hdfs_native.fsspec import HdfsFileSystem
+from pyspark.sql import SparkSession
+
+S3_SCHEMES = ("s3a", "s3", "s3n")
+S3_KEYS = {
+    "fs.s3a.access.key": "key",
+    "fs.s3a.secret.key": "secret",
+    "fs.s3a.session.token": "token",
+    "fs.s3a.endpoint": "endpoint_url",
+}
+"""What s3fs calls the settings that Spark has for s3a."""
+
+AWS_ENDPOINT = "s3.amazonaws.com"
+"""Stands in Hadoop for "none named"; left alone, s3fs takes that of the bucket's region."""
+
+NAMENODES = ("dfs.ha.namenodes.", "dfs.namenode.rpc-address.", "dfs.client.failover.")
+"""The settings that tell where the NameNodes of a name service are."""
+
+NAMENODE_ATTEMPTS = "5"
+"""Some 20 s; the driver's own 15 attempts take 150 s until a wrong address is an error."""
+
+FAILURES = (OSError, BotoCoreError, RuntimeError)
+"""What drivers raise: OSError for most, s3fs BotoCoreError where no server answers, hdfs_native RuntimeError, too."""
+
+
+class Hdfs(HdfsFileSystem):
+    """hdfs_native, which needs neither a JVM nor libhdfs, for any name: its own way cuts names off at "?" and "#"."""
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path if path.startswith("/") else str(super()._strip_protocol(path))
+
+
+def hdfs(authority: str, settings: Mapping[str, str]) -> fsspec.AbstractFileSystem:
+    """The file system of a NameNode, host:port, or of a name service that the settings know. Raises FAILURES."""
+    host, _, port = authority.partition(":")
+    is_service = f"dfs.ha.namenodes.{host}" in settings  # then the settings have its hosts and ports
+    patience = {"dfs.client.failover.max.attempts": NAMENODE_ATTEMPTS}
+    return Hdfs(host=host, port=None if is_service else int(port or 8020), **(patience | dict(settings)))
+
+
+def options_of(spark: SparkSession) -> dict[str, dict[str, Any]]:
+    """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets."""
+    spark._jvm.org.apache.hadoop.hdfs.HdfsConfiguration.init()  # type: ignore[union-attr] # reads hdfs-site.xml
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+    namenodes = {
+        prefix + key: value for prefix in NAMENODES for key, value in hadoop.getPropsWithPrefix(prefix).items()
+    }
+    default = (hadoop.get("fs.defaultFS") or "").removeprefix("hdfs://").strip("/")
+    return {**dict.fromkeys(S3_SCHEMES, _s3(hadoop)), "hdfs": {"default": default, "namenodes": namenodes}}
+
+
+def within(seconds: float, call: Callable[[], bool]) -> bool:
+    """What a call returns or raises; TimeoutError where it takes longer, and then it is left to itself."""
+    answer: Future[bool] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:  # whatever it is, it is raised where `within` was called
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer in {seconds:.0f} s") from error
+
+
+def said(error: BaseException) -> str:
+    """An error as one line: a Java server's answer has its stack trace in it."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _s3(hadoop: Any) -> dict[str, Any]:
+    # Listings must not be kept: a job asks again for what it, or another one, has written since.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    options |= {name: hadoop.get(key) for key, name in S3_KEYS.items() if hadoop.get(key)}
+    if options.get("endpoint_url") == AWS_ENDPOINT:
+        del options["endpoint_url"]
+    if "://" not in (endpoint := options.get("endpoint_url", "://")):
+        secure = hadoop.get("fs.s3a.connection.ssl.enabled") != "false"
+        options["endpoint_url"] = f"{'https' if secure else 'http'}://{endpoint}"
+    if region := hadoop.get("fs.s3a.endpoint.region"):
+        options["client_kwargs"] = {"region_name": region}
+    if hadoop.get("fs.s3a.path.style.access") == "true":
+        options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
+    return options

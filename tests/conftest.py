@@ -1,0 +1,162 @@
+"""What the Spark tests share: one session, the whole way run once over a tiny corpus, tables compared by content."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pyarrow.dataset
+import pytest
+from processes import SMALL
+from pyspark.sql import SparkSession
+
+from pneumospark.io.session import session
+from pneumospark.synthetic import write_corpus
+
+PATIENTS = 12
+SIDE = 48
+SPEC = (f"--set=image.height={SIDE}", f"--set=image.width={SIDE}")
+SHARES = ("--shares", "0.5,0.25,0.25", "--salt", "34")
+"""Both classes in every split of the 12 patients."""
+
+OF_A_RUN = ("run_id", "ingest_id", "scored_at")
+"""Columns that tell when and by which run a row was written: two runs of the same job differ in these alone."""
+
+FLOATS = ("probability", "features")
+"""Columns whose last digits depend on which images share a batch."""
+
+
+def call(job: ModuleType, *args: object) -> dict[str, Any]:
+    """Run a job in this process; the summary of its counts."""
+    summary: dict[str, Any] = job.main([str(arg) for arg in args])
+    return summary
+
+
+def rows(table: Path) -> list[dict[str, Any]]:
+    """All rows of a table, read by plain pyarrow, so that Spark does not check itself; none where there is no table."""
+    if not any(table.glob("run_id=*")):
+        return []
+    partitioning = pyarrow.dataset.partitioning(flavor="hive")
+    read: list[dict[str, Any]] = pyarrow.dataset.dataset(table, partitioning=partitioning).to_table().to_pylist()
+    return read
+
+
+def content(table: Path, *without: str) -> Counter[str]:
+    """A table's rows, each as a hash: two tables of equal content hold the same rows equally often."""
+    left_out = {*OF_A_RUN, *FLOATS, *without}
+    return Counter(
+        hashlib.sha256(repr(sorted((k, v) for k, v in row.items() if k not in left_out)).encode()).hexdigest()
+        for row in rows(table)
+    )
+
+
+def runs(table: Path) -> list[str]:
+    return sorted(folder.name.removeprefix("run_id=") for folder in table.glob("run_id=*"))
+
+
+def by_name(table: Path) -> dict[str, dict[str, Any]]:
+    """Rows by the name of their file, for tables where names do not repeat."""
+    found = {row["path"].rpartition("/")[2]: row for row in rows(table)}
+    assert len(found) == len(rows(table))
+    return found
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    """Files by their path below a folder, which is returned."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The session that every job of this process finds running: local[2], as a job itself would make it."""
+    args = ("--master local[2]", *SMALL, "pyspark-shell")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(args)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    running = session("tests")
+    yield running
+    running.stop()
+    del os.environ["PYSPARK_SUBMIT_ARGS"]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve synthetic patients with a duplicate and two broken files; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("way") / "corpus"
+    write_corpus(folder, PATIENTS)
+    return folder
+
+
+class Tables(NamedTuple):
+    """Where one way keeps its results."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        return self.folder / name
+
+    def ingest(self, source: Path, *more: object) -> dict[str, Any]:
+        import ingest
+
+        return call(ingest, "--source", source, "--images", self.images, "--quarantine", self.quarantine, *more)
+
+    def extract(self, *more: object) -> dict[str, Any]:
+        import extract
+
+        return call(extract, "--images", self.images, "--prepared", self.prepared, *SPEC, *more)
+
+    def train(self, *more: object) -> dict[str, Any]:
+        import train
+
+        small = ("--epochs", 2, "--batch-size", 8, "--threshold", "0.5")
+        return call(train, "--prepared", self.prepared, "--bundle", self.bundle, *small, *more)
+
+    def score(self, source: Path, bundle: Path, *more: object) -> dict[str, Any]:
+        import score
+
+        tables = ("--predictions", self.predictions, "--quarantine", self.quarantine)
+        return call(score, "--source", source, "--bundle", bundle, *tables, *more)
+
+    def evaluate(self, *more: object) -> dict[str, Any]:
+        import evaluate
+
+        tables = ("--predictions", self.predictions, "--images", self.images, "--report", self.report)
+        return call(evaluate, *tables, *more)
+
+
+class Way(NamedTuple):
+    """The whole way over the corpus: its tables and each job's summary. Nobody writes into it either."""
+
+    corpus: Path
+    tables: Tables
+    summaries: dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def tables(spark: SparkSession, tmp_path: Path) -> Tables:
+    """Fresh tables for one test."""
+    return Tables(tmp_path / "tables")
+
+
+@pytest.fixture(scope="session")
+def ingested(spark: SparkSession, corpus: Path) -> Way:
+    """The way as far as it goes without TensorFlow."""
+    tables = Tables(corpus.parent)
+    summaries = {"ingest": tables.ingest(corpus, *SHARES), "extract": tables.extract()}
+    return Way(corpus, tables, summaries)
+
+
+@pytest.fixture(scope="session")
+def way(ingested: Way) -> Way:
+    """The whole way, features by the trained bundle among it."""
+    tables, steps = ingested.tables, dict(ingested.summaries)
+    steps["train"] = tables.train()
+    steps["features"] = tables.extract("--features", tables.features, "--backbone", tables.bundle)
+    steps["score"] = tables.score(ingested.corpus, tables.bundle)
+    steps["evaluate"] = tables.evaluate()
+    return Way(ingested.corpus, tables, steps)

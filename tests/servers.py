@@ -1,0 +1,187 @@
+"""Real servers for tests, on loopback and without root: S3 (SeaweedFS) and HDFS (a NameNode and a DataNode)."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+BIN = Path(sys.executable).parent
+IVY = Path(os.environ.get("PNEUMOSPARK_IVY", Path.home() / ".cache" / "pneumospark-ivy"))
+"""Where Spark's resolver keeps the jars: outside the checkout, so that they are fetched once a machine."""
+
+MINICLUSTER = "org.apache.hadoop:hadoop-client-minicluster:3.4.1"
+"""NameNode, DataNode and their web pages; Spark's own jars hold the rest of Hadoop 3.4.1."""
+
+HADOOP_OF_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
+PATIENCE = 90
+"""Seconds until a server must have come up: ten on an idle machine."""
+
+Ready = Callable[[], bool]
+
+
+class NoJarsError(Exception):
+    """No Maven repository gives the jars, and none are kept from an earlier run."""
+
+
+class S3(NamedTuple):
+    """A running S3 server and the account that it knows."""
+
+    endpoint: str
+    key: str
+    secret: str
+
+
+class Hdfs(NamedTuple):
+    """A running HDFS; `data` is the folder of its DataNode."""
+
+    uri: str
+    data: Path
+
+
+def fetch_jars(*arguments: str) -> None:
+    """Have Spark's own resolver fetch what `spark-submit` arguments ask for into IVY; raises NoJarsError."""
+    nothing = IVY / "nothing.py"
+    nothing.parent.mkdir(parents=True, exist_ok=True)
+    nothing.write_text("")
+    command = [BIN / "spark-submit", "--conf", f"spark.jars.ivy={IVY}", *arguments, nothing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if "not found" in line or "Exception" in line]
+        raise NoJarsError(f"no Maven repository gives {' '.join(arguments)}: {said[:1]}")
+
+
+@contextmanager
+def s3_server(folder: Path, bucket: str) -> Iterator[S3]:
+    """SeaweedFS with one empty bucket and one account, made up for this server."""
+    # Each of its HTTP ports has a gRPC twin, 10,000 above unless it is named.
+    names = ("master", "volume", "filer", "s3", "admin")
+    ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], free_ports(2 * len(names)), strict=True))
+    flags = [
+        f"-{name.partition('.')[0]}.port{name.removeprefix(name.partition('.')[0])}={port}"
+        for name, port in ports.items()
+    ]
+    server = S3(f"http://127.0.0.1:{ports['s3']}", "test-key", f"not-a-real-secret-{secrets.token_hex(8)}")
+    account = {"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret}
+    off = ("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
+    command = [
+        BIN / "weed",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-bucket={bucket}",
+        *flags,
+        *off,
+    ]
+    with process(command, folder / "weed.log", account, lambda: _buckets(server, bucket)):
+        yield server
+
+
+@contextmanager
+def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
+    """A NameNode and one DataNode, run by Spark's own start script: its Java and its Hadoop, and the minicluster's jar."""
+    names = ("rpc", "http", "data", "data.http", "data.ipc")
+    ports = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
+    uri = f"hdfs://{ports['rpc']}"
+    _configure(folder / "conf", uri, folder, ports)
+    java = {
+        "HADOOP_CONF_DIR": str(folder / "conf"),
+        "SPARK_DIST_CLASSPATH": str(jar),
+        "SPARK_DRIVER_MEMORY": "256m",  # the heap of any class that spark-class does not know
+    }
+    name_node = [BIN / "spark-class", "org.apache.hadoop.hdfs.server.namenode.NameNode"]
+    data_node = [BIN / "spark-class", "org.apache.hadoop.hdfs.server.datanode.DataNode"]
+    with (folder / "format.log").open("wb") as log:
+        subprocess.run(
+            [*name_node, "-format", "-nonInteractive"], env=os.environ | java, check=True, stdout=log, stderr=log
+        )
+    with (
+        process(name_node, folder / "namenode.log", java, lambda: _answers(ports["rpc"])),
+        process(data_node, folder / "datanode.log", java, lambda: _live_nodes(ports["http"]) == 1),
+    ):
+        yield Hdfs(uri, folder / "data")
+
+
+@contextmanager
+def process(command: list[Path | str], log: Path, environment: dict[str, str], ready: Ready) -> Iterator[None]:
+    """A process that is ready inside the block and gone after it."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=output)
+    try:
+        until = time.monotonic() + PATIENCE
+        while not ready():
+            if server.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def _buckets(server: S3, bucket: str) -> bool:
+    import s3fs
+    from botocore.exceptions import BotoCoreError
+
+    options = {"key": server.key, "secret": server.secret, "endpoint_url": server.endpoint}
+    with suppress(OSError, BotoCoreError):
+        return bucket in s3fs.S3FileSystem(**options, use_listings_cache=False).ls("")
+    return False
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with suppress(OSError), socket.create_connection((host, int(port)), 1):
+        return True
+    return False
+
+
+def _live_nodes(address: str) -> int:
+    with suppress(URLError, OSError, ValueError, KeyError):
+        page = f"http://{address}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+        with urlopen(page, timeout=5) as answer:
+            return int(json.load(answer)["beans"][0]["NumLiveDataNodes"])
+    return 0
+
+
+def _configure(conf: Path, uri: str, folder: Path, ports: dict[str, str]) -> None:
+    conf.mkdir(parents=True)
+    settings = {
+        "fs.defaultFS": uri,
+        "dfs.namenode.name.dir": f"file://{folder}/name",
+        "dfs.datanode.data.dir": f"file://{folder}/data",
+        "dfs.replication": "1",
+        "dfs.namenode.http-address": ports["http"],
+        "dfs.datanode.address": ports["data"],
+        "dfs.datanode.http.address": ports["data.http"],
+        "dfs.datanode.ipc.address": ports["data.ipc"],
+        "dfs.datanode.hostname": "127.0.0.1",
+        "dfs.namenode.datanode.registration.ip-hostname-check": "false",
+    }
+    lines = "".join(
+        f"<property><name>{name}</name><value>{value}</value></property>" for name, value in settings.items()
+    )
+    for name in ("core-site.xml", "hdfs-site.xml"):
+        (conf / name).write_text(f"<configuration>{lines}</configuration>\n")

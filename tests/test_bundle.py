@@ -1,0 +1,139 @@
+"""Bundles: written once, verified at every load, refused when anything in them is not what was written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pneumospark.errors import BundleError, ConfigError
+from pneumospark.io import bundle
+from pneumospark.io.files import Store
+from pneumospark.spec import ImageSpec
+
+pytestmark = pytest.mark.tensorflow
+SPEC = ImageSpec(8, 8)
+STORE = Store()
+
+
+def model(weight: float = 0.5) -> keras.Model:
+    inputs = keras.Input(SPEC.shape)
+    dense = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=keras.initializers.Constant(weight))
+    return keras.Model(inputs, dense(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))))
+
+
+def facts(**other: Any) -> dict[str, Any]:
+    rule = {"value": 0.4, "rule": "youden"}
+    return {"spec": SPEC.to_dict(), "labels": ["normal", "pneumonia"], "threshold": rule, "recipe": {"seed": 0}} | other
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/bundle"
+
+
+def test_what_was_written_is_read(uri: str) -> None:
+    written = model()
+    model_id = bundle.write(uri, written, facts(), STORE)
+    found = bundle.read(uri, STORE)
+    assert (found.model_id, found.spec, found.threshold) == (model_id, SPEC, 0.4)
+    assert found.labels == ("normal", "pneumonia")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *SPEC.shape)).astype(np.uint8)
+    loaded = bundle.load_model(found.folder / bundle.MODEL)
+    np.testing.assert_allclose(loaded(pixels), written(pixels), atol=1e-6)
+
+
+def test_a_bundle_is_never_overwritten(uri: str) -> None:
+    bundle.write(uri, model(), facts(), STORE)
+    with pytest.raises(BundleError, match="a bundle is there already and a bundle is never changed"):
+        bundle.write(uri, model(0.1), facts(), STORE)
+
+
+def test_the_id_depends_on_model_and_facts(tmp_path: Path) -> None:
+    made = [(0.5, {}), (0.1, {}), (0.5, {"recipe": {"seed": 1}})]
+    uris = [f"file://{tmp_path}/{number}" for number in range(3)]
+    ids = {
+        bundle.write(uri, model(weight), facts(**other), STORE) for uri, (weight, other) in zip(uris, made, strict=True)
+    }
+    assert len(ids) == 3
+
+
+def test_a_changed_threshold_is_refused(uri: str, tmp_path: Path) -> None:
+    bundle.write(uri, model(), facts(), STORE)
+    file = tmp_path / "bundle" / bundle.FACTS
+    file.write_text(file.read_text().replace("0.4", "0.9"))
+    with pytest.raises(BundleError, match=r"expected the content of model \w{16}, found \w{16}: it was changed"):
+        bundle.read(uri, STORE)
+
+
+def test_another_model_in_its_place_is_refused(uri: str, tmp_path: Path) -> None:
+    bundle.write(uri, model(), facts(), STORE)
+    model(0.1).save(tmp_path / "bundle" / bundle.MODEL)
+    with pytest.raises(BundleError, match="it was changed after it was written"):
+        bundle.read(uri, STORE)
+
+
+def test_a_bundle_that_was_killed_while_it_was_written_is_none(uri: str, tmp_path: Path) -> None:
+    bundle.write(uri, model(), facts(), STORE)
+    (tmp_path / "bundle" / bundle.FACTS).unlink()  # the last file to be written
+    assert bundle.find(uri, STORE) is None
+    with pytest.raises(BundleError, match=r"expected a bundle of model\.keras and bundle\.json"):
+        bundle.read(uri, STORE)
+    bundle.write(uri, model(), facts(), STORE)
+    bundle.read(uri, STORE)
+
+
+def test_a_bundle_of_another_way_to_pixels_is_refused(uri: str) -> None:
+    other = SPEC.to_dict() | {"fingerprint": "0" * 16}
+    bundle.write(uri, model(), facts(spec=other), STORE)
+    with pytest.raises(ConfigError, match=f"expected fingerprint {SPEC.fingerprint()}.*got 0000000000000000"):
+        bundle.read(uri, STORE)
+
+
+def test_the_same_recipe_is_found_and_another_one_refused(uri: str) -> None:
+    asked = {"recipe": {"seed": 0, "devices": ()}}
+    assert bundle.trained_already(uri, asked, STORE) is None
+    model_id = bundle.write(uri, model(), facts(**asked), STORE)
+    assert bundle.trained_already(uri, asked, STORE) == model_id
+    with pytest.raises(BundleError, match=r"a bundle is there whose recipe is .* asked for is .*'seed': 1"):
+        bundle.trained_already(uri, {"recipe": {"seed": 1, "devices": ()}}, STORE)
+
+
+def test_loading_runs_no_code(tmp_path: Path) -> None:
+    inputs = keras.Input((2,))
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "lambda.keras")
+    with pytest.raises(BundleError, match=r"lambda\.keras: expected a Keras model"):
+        bundle.load_model(tmp_path / "lambda.keras")
+
+
+def test_a_backbone_is_found_by_its_content(uri: str, tmp_path: Path) -> None:
+    model_id = bundle.write(uri, model(), facts(), STORE)
+    model().save(tmp_path / "some.keras")
+    of_bundle = bundle.find_backbone(uri, STORE)
+    of_file = bundle.find_backbone(str(tmp_path / "some.keras"), STORE)
+    assert of_bundle.identity == model_id
+    assert of_bundle.features_id(SPEC) != of_bundle.features_id(ImageSpec(16, 16))
+    assert of_bundle.features_id(SPEC) != of_file.features_id(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/nowhere/model.keras", "--backbone /nowhere/model.keras: expected a .keras file or a bundle"),
+        ("NoSuchNet", "--backbone NoSuchNet: expected a .keras file, a bundle, or an application"),
+    ],
+)
+def test_no_such_backbone(name: str, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        bundle.find_backbone(name, STORE).load()
+
+
+def test_a_spec_travels_with_its_table(tmp_path: Path) -> None:
+    table = f"file://{tmp_path}/prepared"
+    bundle.write_spec(table, "abc", SPEC, STORE)
+    assert bundle.read_spec(table, "abc", STORE) == SPEC
+    assert json.loads((tmp_path / "prepared" / "_spec" / "abc.json").read_text())["fingerprint"] == SPEC.fingerprint()
+    with pytest.raises(BundleError, match=r"expected _spec/xyz\.json, which extract writes"):
+        bundle.read_spec(table, "xyz", STORE)

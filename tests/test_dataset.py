@@ -1,0 +1,200 @@
+"""The feed: every epoch gives exactly the rows of its split, and says so when it does not."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pneumospark.errors import LostRowsError, TableError
+from pneumospark.io import dataset
+from pneumospark.io.dataset import Feed
+from pneumospark.io.files import Store
+from pneumospark.io.stock import Stock, take_stock
+
+pytestmark = pytest.mark.tensorflow
+SHAPE = (3, 2, 1)
+LABELS = ("normal", "pneumonia")
+
+
+def image_id(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def row(number: int, **other: Any) -> dict[str, Any]:
+    """A prepared row whose pixels tell its number."""
+    pixels = np.full(SHAPE, number, np.uint8).tobytes()
+    return {"image_id": image_id(number), "label": LABELS[number % 2], "pixels": pixels, "spec": "abc"} | other
+
+
+def write(table: Path, run: str, split: str, rows: list[dict[str, Any]], rows_a_group: int = 4) -> None:
+    """One Parquet file of a run and a split, as extract lays them out."""
+    folder = table / f"run_id={run}" / f"split={split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.iterdir()))
+    pq.write_table(pa.Table.from_pylist(rows), folder / f"part-{number}.parquet", row_group_size=rows_a_group)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two runs, several files and row groups; 30 rows to train on, 8 to validate with, 4 of no use."""
+    write(tmp_path, "r1", "train", [row(number) for number in range(18)])
+    write(tmp_path, "r1", "train", [row(number) for number in range(18, 20)])
+    write(tmp_path, "r2", "train", [row(number) for number in range(20, 30)])
+    write(tmp_path, "r2", "train", [row(90, label=None), row(91, label="other")])
+    write(tmp_path, "r1", "validation", [row(number) for number in range(40, 48)])
+    write(tmp_path, "r1", "test", [row(92, label=None), row(93, label="other")])
+    return tmp_path
+
+
+def stock(table: Path, column: str = "pixels", version: str | None = None) -> Stock:
+    return take_stock(f"file://{table}", column, Store(), version)
+
+
+def feed(table: Path, seed: int | None = 0, split: str = "train") -> Feed:
+    return Feed(stock(table), split, SHAPE, Store(), seed)
+
+
+def numbers(batches: Any) -> list[int]:
+    """The numbers of one pass's rows, in its order."""
+    return [int(x[0, 0, 0]) for batch, _ in batches for x in batch.numpy()]
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+def test_an_epoch_gives_each_row_once(table: Path, seed: int | None) -> None:
+    rows = feed(table, seed)
+    batches = rows.batches(7, shuffle_rows=16)
+    for _ in range(3):
+        assert sorted(numbers(batches)) == list(range(30))
+        rows.audit()
+    assert [census.rows for census in rows.seen] == [30, 30, 30]
+
+
+def test_pixels_and_labels_belong_together_and_are_exact(table: Path) -> None:
+    for x, y in feed(table).batches(7, shuffle_rows=16):
+        assert x.shape[1:] == SHAPE
+        assert np.ptp(x.numpy(), axis=(1, 2, 3)).max() == 0
+        assert (x.numpy()[:, 0, 0, 0] % 2 == y.numpy()).all()
+
+
+def test_validation_comes_in_the_order_of_the_files(table: Path) -> None:
+    assert numbers(feed(table, None, "validation").batches(3)) == list(range(40, 48))
+
+
+def test_a_seed_gives_the_same_order_and_another_seed_another(table: Path) -> None:
+    def passes(seed: int) -> list[list[int]]:
+        batches = feed(table, seed).batches(4, shuffle_rows=8)
+        return [numbers(batches) for _ in range(2)]
+
+    first = passes(1)
+    assert first == passes(1)
+    assert first[0] != first[1]
+    assert first[0] != passes(2)[0]
+
+
+def test_stock_counts_rows_labels_and_what_is_of_no_use(table: Path) -> None:
+    found = stock(table)
+    assert {split: census.rows for split, census in found.census.items()} == {"train": 30, "validation": 8}
+    assert found.labels["train"] == {"normal": 15, "pneumonia": 15}
+    assert found.unlabelled == 4
+    assert found.length == 6
+    assert found.facts()["splits"]["validation"]["rows"] == 8
+
+
+class Broken:
+    """Petastorm's reader with its row groups changed on the way."""
+
+    def __init__(self, reader: Any, change: Any) -> None:
+        self.reader, self.change = reader, change
+
+    def __enter__(self) -> "Broken":
+        self.reader.__enter__()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.reader.__exit__(*args)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.change(list(self.reader)))
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    whole = dataset.make_batch_reader
+    monkeypatch.setattr(dataset, "make_batch_reader", lambda *args, **more: Broken(whole(*args, **more), change))
+
+
+def test_a_short_epoch_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    breaks(monkeypatch, lambda groups: groups[1:])
+    rows = feed(table, None)
+    numbers(rows.batches(4))
+    with pytest.raises(LostRowsError, match=r"split train: expected 30 rows in an epoch, Petastorm gave 26$"):
+        rows.audit()
+
+
+def test_one_row_lost_and_one_doubled_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubled(groups: list[Any]) -> list[Any]:
+        first, same_size = groups[0], next(group for group in groups[1:] if len(group.label) == len(groups[0].label))
+        return [first if group is same_size else group for group in groups]
+
+    breaks(monkeypatch, doubled)
+    rows = feed(table, None)
+    numbers(rows.batches(4))
+    with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 30, not the same ones"):
+        rows.audit()
+
+
+def test_an_epoch_that_never_ended_is_an_error(table: Path) -> None:
+    with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 0"):
+        feed(table).audit()
+
+
+def test_what_a_dead_run_left_is_not_read(table: Path) -> None:
+    leftover = table / "run_id=r3" / "_temporary" / "0" / "split=train"
+    leftover.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([row(80)]), leftover / "part-0.parquet")
+    rows = feed(table)
+    assert sorted(numbers(rows.batches(8))) == list(range(30))
+    rows.audit()
+
+
+def test_other_specs_in_the_table_must_be_chosen_from(table: Path) -> None:
+    write(table, "r4", "train", [row(number, spec="xyz") for number in range(50, 54)])
+    with pytest.raises(TableError, match=r"rows of one spec, found \['abc', 'xyz'\]; name one with --version"):
+        stock(table)
+    rows = Feed(stock(table, version="abc"), "train", SHAPE, Store(), 0)
+    assert sorted(numbers(rows.batches(8))) == list(range(30))
+    rows.audit()
+
+
+def test_a_split_of_one_label_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "r1", "train", [row(0), row(1)])
+    write(tmp_path, "r1", "validation", [row(2), row(4)])
+    with pytest.raises(TableError, match=r"rows of both labels in validation, found \{'normal': 2, 'pneumonia': 0\}"):
+        stock(tmp_path)
+
+
+def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="expected a table with the columns image_id, label, split, spec"):
+        stock(tmp_path / "absent")
+    write(tmp_path, "r1", "train", [{"image_id": "0", "label": "normal"}])
+    with pytest.raises(TableError, match="expected a table with the columns image_id, label, split, spec"):
+        stock(tmp_path)
+
+
+def test_features_come_as_vectors(tmp_path: Path) -> None:
+    def features(number: int) -> dict[str, Any]:
+        vector = [float(number), number + 0.5]
+        return {"image_id": image_id(number), "label": LABELS[number % 2], "features": vector, "backbone": "b"}
+
+    write(tmp_path, "r1", "train", [features(number) for number in range(6)])
+    write(tmp_path, "r1", "validation", [features(number) for number in range(6, 8)])
+    found = stock(tmp_path, "features")
+    rows = Feed(found, "train", (found.length,), Store())
+    ((x, y),) = list(rows.batches(6))
+    assert x.numpy().tolist() == [[number, number + 0.5] for number in range(6)]
+    assert y.numpy().tolist() == [0, 1, 0, 1, 0, 1]
+    rows.audit()

@@ -1,0 +1,102 @@
+"""Training: what reaches the bundle, what does not, and that a lost row stops it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pneumospark.config import TrainConfig
+from pneumospark.errors import LostRowsError
+
+pytestmark = pytest.mark.tensorflow
+SHAPE = (24, 24, 1)
+TWO_DEVICES = """
+import tensorflow as tf
+halves = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+import test_trainer
+from pneumospark.learn import trainer
+data = test_trainer.data()
+config = test_trainer.recipe(devices=("CPU:0", "CPU:1"))
+replicas = trainer._strategy(config.devices).num_replicas_in_sync
+model, history = trainer.train(config, "residual", test_trainer.SHAPE, data, data, ())
+print(replicas, len(history["loss"]), all(loss == loss for loss in history["loss"]))
+"""
+
+
+def data():
+    """32 images, of which those of pneumonia are brighter, in batches of 8."""
+    import tensorflow as tf
+
+    y = (np.arange(32) % 2).astype(np.float32)
+    noise = np.random.default_rng(0).integers(0, 60, (32, *SHAPE))
+    return tf.data.Dataset.from_tensor_slices(((noise + 120 * y[:, None, None, None]).astype(np.uint8), y)).batch(8)
+
+
+def recipe(**other: object) -> TrainConfig:
+    return TrainConfig(bundle="unused", epochs=1, learning_rate=1e-3, **other)  # type: ignore[arg-type]
+
+
+def weights(config: TrainConfig) -> list[np.ndarray]:
+    from pneumospark.learn import trainer
+
+    return trainer.train(config, "residual", SHAPE, data(), data(), ())[0].get_weights()
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
+    first, again, other = weights(recipe(seed=3)), weights(recipe(seed=3)), weights(recipe(seed=4))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    assert not np.allclose(first[0], other[0], atol=1e-3)
+
+
+def test_what_is_learnt_tells_the_classes_apart() -> None:
+    from pneumospark.learn import trainer
+
+    config = TrainConfig(bundle="unused", epochs=12, patience=12, learning_rate=3e-3, augment=False)
+    model, history = trainer.train(config, "residual", SHAPE, data(), data(), ())
+    truth, probability = trainer.predict(model, data())
+    assert probability[truth == 1].min() > probability[truth == 0].max()
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_augmentation_is_in_the_training_graph_only() -> None:
+    from pneumospark.learn import trainer
+
+    model, _ = trainer.train(recipe(), "residual", SHAPE, data(), data(), ())
+    assert not [layer.name for layer in model.layers if "random" in layer.name or "augment" in layer.name]
+    pixels = next(iter(data()))[0]
+    assert np.array_equal(model(pixels, training=False), model(pixels, training=False))
+
+
+def test_augmentation_keeps_shape_and_range_and_changes_images() -> None:
+    from pneumospark.learn.augment import augmentation
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *SHAPE)).astype(np.float32)
+    changed = np.asarray(augmentation(SHAPE, seed=0)(pixels, training=True))
+    assert changed.shape == pixels.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert np.abs(changed - pixels).mean() > 1
+    np.testing.assert_allclose(augmentation(SHAPE, seed=0)(pixels, training=False), pixels)
+
+
+def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
+    from pneumospark.learn import trainer
+
+    def audit() -> None:
+        raise LostRowsError("expected 30 rows in an epoch, Petastorm gave 26")
+
+    with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 26"):
+        trainer.train(recipe(), "residual", SHAPE, data(), data(), (audit,))
+
+
+def test_two_devices_share_each_batch() -> None:
+    # a process of its own: logical devices must be set before TensorFlow starts
+    code = ["-c", TWO_DEVICES]
+    result = subprocess.run(
+        [sys.executable, *code], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip().endswith("2 1 True"), result.stderr[-2000:]
