@@ -14,7 +14,7 @@ from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.stock import Stock, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.learn.calibrate import calibrate, check_rule
+from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
 from pneumospark.learn.metrics import metrics
 
 
@@ -49,16 +49,16 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
 
     name, shape = (config.network, shape) if config.prepared else ("head", (stock.length,))
     training, validation = Feed(stock, "train", shape, store, config.seed), Feed(stock, "validation", shape, store)
-    batches, unshuffled = (
-        training.batches(config.batch_size, config.shuffle_rows),
-        validation.batches(config.batch_size),
-    )
+    batches = training.batches(config.batch_size, config.shuffle_rows)
+    unshuffled = validation.batches(config.batch_size)
     audits = (training.audit, validation.audit)
     model, history = trainer.train(config, name, shape, batches, unshuffled, audits)
-    truth, probability = trainer.predict(model, unshuffled)
-    calibrated, operating = calibrate(model, truth, probability, config.threshold)
-    figures = metrics(truth, calibrated, operating["threshold"]["value"])
-    facts |= operating | {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
+    facts["calibration"] = calibrate(model, *trainer.predict(model, unshuffled))
+    truth, probability = trainer.predict(model, unshuffled)  # by the network as the bundle keeps it
+    threshold = choose_threshold(truth, probability, config.threshold)
+    facts["threshold"] = {"value": threshold, "rule": config.threshold, "chosen_on": "validation"}
+    figures = metrics(truth, probability, threshold)
+    facts |= {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     whole = network.composed(bundle.read_backbone(stock.uri, stock.version, store), model) if config.features else model
     seen = [census.rows for census in training.seen]

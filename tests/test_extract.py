@@ -12,6 +12,7 @@ from conftest import SIDE, Tables, Way, content, rows, runs, write
 from pneumospark.errors import BundleError, ConfigError, LeakError, TableError
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
+from pneumospark.tables.prepared import _pixels
 
 pytestmark = pytest.mark.spark
 
@@ -51,6 +52,11 @@ def test_equal_bytes_count_once_and_two_labels_not_at_all(tables: Tables, tmp_pa
         (hashlib.sha256(png(1)).hexdigest(), "normal"),
         (hashlib.sha256(png(3)).hexdigest(), "pneumonia"),
     }
+
+
+def test_what_a_larger_limit_let_into_images_is_prepared() -> None:
+    flat = images.png(np.full((10_100, 10_000), 200, np.uint8), compress_level=1)
+    assert set(_pixels("a.png", flat, ImageSpec(8, 8))) == {200}
 
 
 def spoil(table: Path, run_id: str, column: str) -> None:

@@ -16,6 +16,8 @@ from pyspark.sql import SparkSession
 
 from pneumospark.errors import ConfigError, LeakError, SourceError, TableError
 from pneumospark.io.run import run
+from pneumospark.pixels.prepare import pixels_of
+from pneumospark.spec import ImageSpec
 from pneumospark.tables import labels
 
 pytestmark = pytest.mark.spark
@@ -306,6 +308,9 @@ def test_dicom_patients_are_told_apart_and_their_ids_stay_out(tables: Tables, tm
     patients = {name: row["patient_id"] for name, row in by_name(tables.images).items()}
     assert patients["1.dcm"] == patients["2.dcm"] != patients["3.dcm"] and len(patients["1.dcm"]) == 64
     assert (summary["images"], {row["format"] for row in rows(tables.images)}) == (3, {"DICOM"})
+    for n in (1, 2, 3):
+        kept, file = (by_name(tables.images)[f"{n}.dcm"]["content"], (tmp_path / f"s/{n}.dcm").read_bytes())
+        assert pixels_of(kept, ImageSpec()).tobytes() == pixels_of(file, ImageSpec()).tobytes()
     stored = everything(tables)
     for secret in ("RAW-4711", "RAW-9999", images.NAME, images.BIRTH_DATE, images.ACCESSION, "secret-of-this-hospital"):
         assert secret.encode() not in stored

@@ -16,22 +16,12 @@ EDGE = 1e-6
 """A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
 
 
-def calibrate(network: Any, truth: Ints, probability: Floats, rule: str) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Calibrate a network in place on validation data, and choose its threshold by a rule.
-
-    Returns the probabilities as the network gives them now, and what a bundle says of both steps.
-    """
+def calibrate(network: Any, truth: Ints, probability: Floats) -> dict[str, Any]:
+    """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it."""
     temperature = fit_temperature(truth, probability)
     fold_temperature(network, temperature)
-    calibrated = with_temperature(probability, temperature)
-    return calibrated, {
-        "calibration": {
-            "temperature": temperature,
-            "method": "temperature scaling, folded into the last layer",
-            "fitted_on": "validation",
-        },
-        "threshold": {"value": choose_threshold(truth, calibrated, rule), "rule": rule, "chosen_on": "validation"},
-    }
+    method = "temperature scaling, folded into the last layer"
+    return {"method": method, "temperature": temperature, "fitted_on": "validation"}
 
 
 def fit_temperature(truth: Ints, probability: Floats) -> float:
@@ -47,7 +37,7 @@ def fit_temperature(truth: Ints, probability: Floats) -> float:
 
 
 def with_temperature(probability: Floats, temperature: float) -> NDArray[np.float64]:
-    """p -> expit(logit(p) / temperature), in (0, 1), same shape: above 1 is less sure, no order changes."""
+    """p -> expit(logit(p) / temperature), same shape: above 1 is less sure, no order changes."""
     inside = np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)
     return np.asarray(expit(logit(inside) / temperature))
 

@@ -1,5 +1,7 @@
 """The `prepared` table: each distinct image once, as the pixels of one ImageSpec."""
 
+import sys
+
 import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -58,6 +60,6 @@ def _prepare(spec: ImageSpec):  # type: ignore[no-untyped-def] # what pandas_udf
 
 def _pixels(path: str, content: bytes, spec: ImageSpec) -> bytes:
     try:
-        return pixels_of(content, spec).tobytes()
+        return pixels_of(content, spec, max_pixels=sys.maxsize).tobytes()  # the limit was ingest's to set
     except DecodeError as error:
         raise TableError(f"images: {path}: expected an image that decodes, as it did at ingest; got {error}") from error

@@ -1,0 +1,82 @@
+"""Calibration and threshold: known temperatures are found, the order of images stays, rules do what they say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from pneumospark.errors import ConfigError
+from pneumospark.learn.calibrate import calibrate, choose_threshold, fit_temperature, with_temperature
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+PROBABILITY = np.array([0.05, 0.1, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.uniform(0.02, 0.98, 20_000)
+    truth = (rng.uniform(size=honest.size) < honest).astype(int)
+    said = expit(logit(honest) * temperature)  # too sure by that much
+    assert fit_temperature(truth, said) == pytest.approx(temperature, rel=0.05)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.05, 20))
+def test_calibration_keeps_the_order_and_the_range(values: list[float], temperature: float) -> None:
+    probability = np.sort(np.array(values))
+    calibrated = with_temperature(probability, temperature)
+    assert (np.diff(calibrated) >= 0).all()
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+    np.testing.assert_allclose(with_temperature(probability, 1.0), np.clip(probability, 1e-6, 1 - 1e-6), atol=1e-9)
+
+
+def test_one_class_alone_is_left_as_it_is() -> None:
+    assert fit_temperature(np.ones(3, int), np.array([0.2, 0.5, 0.9])) == 1.0
+    assert choose_threshold(np.ones(3, int), np.array([0.2, 0.5, 0.9]), "youden") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high"),
+    [
+        ("0.5", 0.5, 0.5),
+        ("youden", 0.6, 0.7),  # all 4 normals, 3 of 4 pneumonias
+        ("sensitivity=0.75", 0.6, 0.7),
+        ("sensitivity=0.99", 0.3, 0.5),
+    ],
+)
+def test_a_rule_chooses_its_threshold(rule: str, low: float, high: float) -> None:
+    assert low <= choose_threshold(TRUTH, PROBABILITY, rule) <= high
+
+
+@given(st.data(), st.floats(0.05, 0.95))
+def test_a_target_sensitivity_is_reached(data: st.DataObject, target: float) -> None:
+    probability = np.array(data.draw(st.lists(st.floats(0.01, 0.99), min_size=4, max_size=30)))
+    truth = np.arange(len(probability)) % 2
+    threshold = choose_threshold(truth, probability, f"sensitivity={target}")
+    assert (probability[truth == 1] >= threshold).mean() >= target
+
+
+@pytest.mark.parametrize("rule", ["best", "0", "1", "1.5", "sensitivity", "sensitivity=", "sensitivity=2", "youden=1"])
+def test_another_rule_is_an_error(rule: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"train.threshold: expected a number in \(0, 1\), youden or sensitivity=0.95"
+    ):
+        choose_threshold(TRUTH, PROBABILITY, rule)
+
+
+@pytest.mark.tensorflow
+def test_a_calibrated_network_gives_calibrated_figures() -> None:
+    import keras
+
+    inputs = keras.Input((1,))
+    network = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
+    network.layers[-1].set_weights([np.array([[4.0]]), np.array([0.5])])
+    x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
+    truth = (np.random.default_rng(1).uniform(size=500) < expit(x[:, 0])).astype(int)
+    before = np.asarray(network(x))[:, 0]
+    temperature = calibrate(network, truth, before)["temperature"]
+    assert temperature > 2
+    inside = np.abs(logit(before.astype(float))) < 10  # further out the network is exact and the formula is cut off
+    after = np.asarray(network(x))[:, 0]
+    np.testing.assert_allclose(after[inside], with_temperature(before, temperature)[inside], atol=1e-4)

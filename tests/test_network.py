@@ -1,0 +1,88 @@
+"""The networks: the published one layer by layer, and what becomes of any model as a backbone."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pneumospark.errors import ConfigError
+from pneumospark.learn import network
+
+pytestmark = pytest.mark.tensorflow
+
+
+def sides(model: keras.Model, kind: type) -> list[int]:
+    return [layer.output.shape[1] for layer in model.layers if isinstance(layer, kind)]
+
+
+def test_the_published_network_is_the_published_one() -> None:
+    """Sizes, filters and counts as the paper gives them: 498, 249, ..., 13 x 13 x 64 = 10,816; first layer 320."""
+    model = network.published((500, 500, 1))
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert sides(model, keras.layers.Conv2D) == [498, 247, 121, 58, 27]
+    assert sides(model, keras.layers.MaxPooling2D) == [249, 123, 60, 29, 13]
+    assert [layer.filters for layer in convolutions] == [32, 32, 32, 64, 64]
+    assert convolutions[0].count_params() == 320
+    flat = next(layer for layer in model.layers if isinstance(layer, keras.layers.Flatten))
+    assert flat.output.shape == (None, 10_816)
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.units for layer in dense] == [128, 64, 1]
+    assert dense[-1].activation is keras.activations.sigmoid
+    assert model.count_params() == 320 + 9_248 + 9_248 + 18_496 + 36_928 + 1_384_576 + 8_256 + 65
+
+
+def test_the_published_network_scales_to_0_to_1() -> None:
+    scaling = network.published((500, 500, 1)).layers[1]
+    assert np.asarray(scaling(np.array([[0.0, 255.0]]))).tolist() == [[0, 1]]
+
+
+def test_the_published_network_needs_94_pixels() -> None:
+    network.published((94, 94, 1))
+    with pytest.raises(ConfigError, match="expected images of at least 94 x 94, got 93 x 200"):
+        network.published((93, 200, 1))
+
+
+@pytest.mark.parametrize("shape", [(224, 224, 1), (96, 128, 1), (48, 48, 3)])
+def test_the_residual_network_takes_any_size(shape: tuple[int, int, int]) -> None:
+    model = network.residual(shape)
+    assert model.output_shape == (None, 1)
+    assert round(model.count_params() / 1e6, 1) == 1.0  # as its docstring says
+    probability = np.asarray(model(np.zeros((2, *shape), np.uint8)))
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_a_backbone_of_colour_gets_grey_three_times() -> None:
+    inputs = keras.Input((16, 16, 3))
+    backbone = keras.Model(inputs, keras.layers.Conv2D(5, 3)(inputs))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
+    features = network.feature_extractor(backbone, (16, 16, 1))(pixels)
+    expected = np.asarray(backbone(np.repeat(pixels, 3, axis=-1))).mean(axis=(1, 2))
+    np.testing.assert_allclose(features, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [((32, 32, 1), "expects images of .*: set image.height"), ((16, 16, 4), "expects 4 channels, .* have 1")],
+)
+def test_a_backbone_of_another_size_is_refused(wanted: tuple[int, ...], message: str) -> None:
+    inputs = keras.Input(wanted)
+    with pytest.raises(ConfigError, match=message):
+        network.feature_extractor(keras.Model(inputs, keras.layers.Flatten()(inputs)), (16, 16, 1))
+
+
+def test_a_bundles_network_loses_its_head() -> None:
+    model = network.residual((48, 48, 1))
+    extractor = network.feature_extractor(model, (48, 48, 1))
+    assert extractor.output_shape == (None, 128)
+
+
+def test_backbone_and_head_are_one_model_that_survives_saving(tmp_path: Path) -> None:
+    extractor = network.feature_extractor(network.residual((48, 48, 1)), (48, 48, 1))
+    head = network.head((128,))
+    whole = network.composed(extractor, head)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype(np.uint8)
+    np.testing.assert_allclose(whole(pixels), head(extractor(pixels)), atol=1e-6)
+    whole.save(tmp_path / "whole.keras")
+    again = keras.models.load_model(tmp_path / "whole.keras", safe_mode=True)
+    np.testing.assert_allclose(again(pixels), whole(pixels), atol=1e-6)
