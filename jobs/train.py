@@ -49,12 +49,14 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
 
     name, shape = (config.network, shape) if config.prepared else ("head", (stock.length,))
     training, validation = Feed(stock, "train", shape, store, config.seed), Feed(stock, "validation", shape, store)
-    batches = training.batches(config.batch_size, config.shuffle_rows)
-    unshuffled = validation.batches(config.batch_size)
+    devices = max(1, len(trainer.devices(config)))
+    batches = training.batches(config.batch_size, config.shuffle_rows, devices)
+    unshuffled = validation.batches(config.batch_size, devices=devices)
     audits = (training.audit, validation.audit)
     model, history = trainer.train(config, name, shape, batches, unshuffled, audits)
     facts["calibration"] = calibrate(model, *trainer.predict(model, unshuffled))
     truth, probability = trainer.predict(model, unshuffled)  # by the network as the bundle keeps it
+    validation.audit()
     threshold = choose_threshold(truth, probability, config.threshold)
     facts["threshold"] = {"value": threshold, "rule": config.threshold, "chosen_on": "validation"}
     figures = metrics(truth, probability, threshold)

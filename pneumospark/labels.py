@@ -60,10 +60,3 @@ def _from_name(stem: str) -> tuple[str | None, tuple[str, ...]]:
             finding = match.groupdict().get("finding")
             return match["patient"], (finding,) if finding else ()
     return None, ()
-
-
-def from_findings(findings: tuple[str, ...]) -> str:
-    """The binary label of a list of NIH findings: pneumonia where it is among them, normal for none, else other."""
-    if "pneumonia" in findings:
-        return PNEUMONIA
-    return NORMAL if findings in ((), ("no finding",)) else OTHER

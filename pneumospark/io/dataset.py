@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from petastorm import make_batch_reader
 from pyarrow.filesystem import DaskFileSystem
 
-from pneumospark.errors import LostRowsError
+from pneumospark.errors import ConfigError, LostRowsError
 from pneumospark.io.files import Store, scheme_of
 from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock
 from pneumospark.labels import PNEUMONIA
@@ -34,15 +34,19 @@ class Feed:
     seed: int | None = None
     seen: list[Census] = field(default_factory=list)
 
-    def batches(self, batch_size: int, shuffle_rows: int = 0) -> tf.data.Dataset:
-        """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch."""
+    def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
+        """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch.
+
+        n is `batch_size`, or the next smaller number with which the last batch, too, has a row for each of `devices`.
+        """
         signature = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32))
         if self.stock.column == "features":
             signature = (tf.TensorSpec((None, *self.shape), tf.float32), signature[1])
         rows = tf.data.Dataset.from_generator(self._epoch, output_signature=signature).unbatch()
         if self.seed is not None and shuffle_rows:
             rows = rows.shuffle(shuffle_rows, seed=self.seed, reshuffle_each_iteration=True)
-        return rows.batch(batch_size).map(self._decoded).prefetch(2)
+        size = _fitting(batch_size, self.stock.census[self.split].rows, devices)
+        return rows.batch(size).map(self._decoded).prefetch(2)
 
     def audit(self) -> None:
         """Raise LostRowsError unless the last finished pass gave exactly the split's rows."""
@@ -78,6 +82,14 @@ class Feed:
         if self.stock.column == "pixels":
             x = tf.reshape(tf.io.decode_raw(x, tf.uint8), (-1, *self.shape))
         return x, y
+
+
+def _fitting(batch_size: int, rows: int, devices: int) -> int:
+    # MirroredStrategy gives a device no rows where a batch has fewer rows than devices: batch normalisation then fails
+    for size in range(batch_size, devices - 1, -1):
+        if not 0 < rows % size < devices:
+            return size
+    raise ConfigError(f"train.batch_size: expected batches of {rows} rows for {devices} devices, got {batch_size}")
 
 
 def _petastorm_url(uri: str) -> str:

@@ -27,12 +27,14 @@ def train(
 ) -> tuple[keras.Model, History]:
     """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
 
-    `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1; one pass is one epoch. Each of
+    `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1, n at least one for each of
+    `devices`; one pass is one epoch. Each of
     `audits` is called after each pass over both and may raise. Both classes weigh as they come: weights would move the
     probabilities, and it is the threshold's work to weigh one error against the other.
     """
     keras.utils.set_random_seed(recipe.seed)
-    with _strategy(recipe.devices).scope():
+    names = devices(recipe)
+    with (tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else tf.distribute.get_strategy()).scope():
         model = NETWORKS[network](shape)
         learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
         learner.compile(
@@ -61,10 +63,9 @@ def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int
     return np.concatenate(truth).astype(np.int64), np.concatenate(probability).astype(np.float64)
 
 
-def _strategy(devices: tuple[str, ...]) -> Any:
-    """MirroredStrategy over the named devices or all GPUs, where there are several; else TensorFlow's default."""
-    names = devices or tuple(device.name for device in tf.config.list_logical_devices("GPU"))
-    return tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else tf.distribute.get_strategy()
+def devices(recipe: TrainConfig) -> tuple[str, ...]:
+    """The devices that share each batch: those that the recipe names, else all GPUs; none where TensorFlow decides."""
+    return recipe.devices or tuple(device.name for device in tf.config.list_logical_devices("GPU"))
 
 
 def _augmented(network: keras.Model, shape: tuple[int, ...], seed: int) -> keras.Model:
