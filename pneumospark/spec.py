@@ -58,10 +58,15 @@ class ImageSpec:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ImageSpec":
         """The spec that `to_dict` wrote; raises ConfigError where this version of the code would give other pixels."""
-        spec = cls(**{name: value for name, value in fields.items() if name != "fingerprint"})
-        if spec.fingerprint() != fields["fingerprint"]:
+        try:
+            spec = cls(**{name: value for name, value in fields.items() if name != "fingerprint"})
+        except TypeError as error:
+            raise ConfigError(
+                f"image spec {fields}: expected the fields of this version of pneumospark: {error}"
+            ) from error
+        if spec.fingerprint() != fields.get("fingerprint"):
             raise ConfigError(
                 f"image spec {fields}: expected fingerprint {spec.fingerprint()} (algorithm {ALGORITHM} of this "
-                f"version), got {fields['fingerprint']}: the images were prepared by another version of pneumospark"
+                f"version), got {fields.get('fingerprint')}: the images were prepared by another version of pneumospark"
             )
         return spec

@@ -7,21 +7,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
+ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IVY = Path(os.environ.get("PNEUMOSPARK_IVY", Path.home() / ".cache" / "pneumospark-ivy"))
 """Where Spark's resolver keeps the jars: outside the checkout, so that they are fetched once a machine."""
 
-MINICLUSTER = "org.apache.hadoop:hadoop-client-minicluster:3.4.1"
+MINICLUSTER = (
+    "org.apache.hadoop_hadoop-client-minicluster-3.4.1.jar",
+    "--packages=org.apache.hadoop:hadoop-client-minicluster:3.4.1",
+    "--exclude-packages=org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime",
+)
 """NameNode, DataNode and their web pages; Spark's own jars hold the rest of Hadoop 3.4.1."""
 
-HADOOP_OF_SPARK = "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime"
+S3A = ("org.apache.hadoop_hadoop-aws-3.4.1.jar", f"--properties-file={ROOT / 'conf' / 's3a.conf'}")
 PATIENCE = 90
 """Seconds until a server must have come up: ten on an idle machine."""
 
@@ -47,16 +52,22 @@ class Hdfs(NamedTuple):
     data: Path
 
 
-def fetch_jars(*arguments: str) -> None:
-    """Have Spark's own resolver fetch what `spark-submit` arguments ask for into IVY; raises NoJarsError."""
-    nothing = IVY / "nothing.py"
+def fetch_jars(jar: str, *arguments: str) -> Path:
+    """Have Spark's own resolver fetch what arguments of `spark-submit` ask for into IVY, unless `jar` is there.
+
+    Returns where that one is; raises NoJarsError.
+    """
+    if (found := IVY / "jars" / jar).exists():
+        return found
+    nothing = IVY / "nothing.py"  # the script to submit
     nothing.parent.mkdir(parents=True, exist_ok=True)
     nothing.write_text("")
-    command = [BIN / "spark-submit", "--conf", f"spark.jars.ivy={IVY}", *arguments, nothing]
+    command: list[Path | str] = [BIN / "spark-submit", "--conf", f"spark.jars.ivy={IVY}", *arguments, nothing]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "not found" in line or "Exception" in line]
         raise NoJarsError(f"no Maven repository gives {' '.join(arguments)}: {said[:1]}")
+    return found
 
 
 @contextmanager
@@ -65,30 +76,20 @@ def s3_server(folder: Path, bucket: str) -> Iterator[S3]:
     # Each of its HTTP ports has a gRPC twin, 10,000 above unless it is named.
     names = ("master", "volume", "filer", "s3", "admin")
     ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], free_ports(2 * len(names)), strict=True))
-    flags = [
-        f"-{name.partition('.')[0]}.port{name.removeprefix(name.partition('.')[0])}={port}"
-        for name, port in ports.items()
-    ]
+    numbers = [f"-{name.replace('.grpc', '')}.port{'.grpc' * name.endswith('.grpc')}={ports[name]}" for name in ports]
     server = S3(f"http://127.0.0.1:{ports['s3']}", "test-key", f"not-a-real-secret-{secrets.token_hex(8)}")
     account = {"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret}
-    off = ("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
-    command = [
-        BIN / "weed",
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-bucket={bucket}",
-        *flags,
-        *off,
-    ]
+    # autoCreateBucket would make a bucket for any name that something is written to.
+    off = ("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false")
+    place = (f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}")
+    command = [BIN / "weed", "mini", *place, *numbers, *off]
     with process(command, folder / "weed.log", account, lambda: _buckets(server, bucket)):
         yield server
 
 
 @contextmanager
 def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
-    """A NameNode and one DataNode, run by Spark's own start script: its Java and its Hadoop, and the minicluster's jar."""
+    """A NameNode and one DataNode by Spark's own start script: its Java, its Hadoop, and the minicluster's jar."""
     names = ("rpc", "http", "data", "data.http", "data.ipc")
     ports = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
     uri = f"hdfs://{ports['rpc']}"
@@ -98,8 +99,10 @@ def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
         "SPARK_DIST_CLASSPATH": str(jar),
         "SPARK_DRIVER_MEMORY": "256m",  # the heap of any class that spark-class does not know
     }
-    name_node = [BIN / "spark-class", "org.apache.hadoop.hdfs.server.namenode.NameNode"]
-    data_node = [BIN / "spark-class", "org.apache.hadoop.hdfs.server.datanode.DataNode"]
+    name_node, data_node = (
+        (str(BIN / "spark-class"), f"org.apache.hadoop.hdfs.server.{name}")
+        for name in ("namenode.NameNode", "datanode.DataNode")
+    )
     with (folder / "format.log").open("wb") as log:
         subprocess.run(
             [*name_node, "-format", "-nonInteractive"], env=os.environ | java, check=True, stdout=log, stderr=log
@@ -112,10 +115,11 @@ def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
 
 
 @contextmanager
-def process(command: list[Path | str], log: Path, environment: dict[str, str], ready: Ready) -> Iterator[None]:
+def process(command: Sequence[object], log: Path, environment: dict[str, str], ready: Ready) -> Iterator[None]:
     """A process that is ready inside the block and gone after it."""
     with log.open("wb") as output:
-        server = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=output)
+        words = [str(word) for word in command]
+        server = subprocess.Popen(words, env=os.environ | environment, stdout=output, stderr=output)
     try:
         until = time.monotonic() + PATIENCE
         while not ready():

@@ -130,6 +130,33 @@ def test_no_such_backbone(name: str, message: str) -> None:
         bundle.find_backbone(name, STORE).load()
 
 
+def test_an_application_whose_weights_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**asked: Any) -> None:
+        assert asked == {"include_top": False, "weights": "imagenet"}
+        raise Exception("URL fetch failure on https://...: no route")  # as keras.utils.get_file does
+
+    monkeypatch.setattr(keras.applications, "ResNet50", offline)
+    message = r"--backbone ResNet50: its weights could not be fetched \(URL fetch failure .*\); give a \.keras file"
+    with pytest.raises(BundleError, match=message):
+        bundle.find_backbone("ResNet50", STORE).load()
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "some.keras").write_text("no zip")
+    with pytest.raises(BundleError, match=r"model\.keras: expected a Keras model"):
+        bundle.find_backbone(str(tmp_path / "some.keras"), STORE).load()
+
+
+def test_the_backbone_of_features_is_kept_beside_them(tmp_path: Path) -> None:
+    table, extractor = f"file://{tmp_path}/features", model()
+    bundle.write_backbone(table, "abc", extractor, SPEC, STORE)
+    pixels = np.zeros((2, *SPEC.shape), np.uint8)
+    np.testing.assert_allclose(bundle.read_backbone(table, "abc", STORE)(pixels), extractor(pixels), atol=1e-6)
+    assert bundle.read_spec(table, "abc", STORE) == SPEC
+    with pytest.raises(BundleError, match="/_backbone/xyz: expected the backbone that made the features"):
+        bundle.read_backbone(table, "xyz", STORE)
+
+
 def test_a_spec_travels_with_its_table(tmp_path: Path) -> None:
     table = f"file://{tmp_path}/prepared"
     bundle.write_spec(table, "abc", SPEC, STORE)

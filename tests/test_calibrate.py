@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
@@ -22,6 +22,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(truth, said) == pytest.approx(temperature, rel=0.05)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.05, 20))
 def test_calibration_keeps_the_order_and_the_range(values: list[float], temperature: float) -> None:
     probability = np.sort(np.array(values))
@@ -49,6 +50,7 @@ def test_a_rule_chooses_its_threshold(rule: str, low: float, high: float) -> Non
     assert low <= choose_threshold(TRUTH, PROBABILITY, rule) <= high
 
 
+@settings(deadline=None)
 @given(st.data(), st.floats(0.05, 0.95))
 def test_a_target_sensitivity_is_reached(data: st.DataObject, target: float) -> None:
     probability = np.array(data.draw(st.lists(st.floats(0.01, 0.99), min_size=4, max_size=30)))

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pneumospark.errors import LostRowsError, TableError
+from pneumospark.config import TrainConfig
+from pneumospark.errors import ConfigError, LostRowsError, TableError
 from pneumospark.io import dataset
 from pneumospark.io.dataset import Feed
 from pneumospark.io.files import Store
 from pneumospark.io.stock import Stock, take_stock
+from pneumospark.learn import trainer
 
 pytestmark = pytest.mark.tensorflow
 SHAPE = (3, 2, 1)
@@ -170,6 +172,87 @@ def test_other_specs_in_the_table_must_be_chosen_from(table: Path) -> None:
     rows.audit()
 
 
+def test_a_version_that_is_not_there_is_an_error(table: Path) -> None:
+    with pytest.raises(TableError, match=r"expected rows of spec xyz, found \['abc'\]"):
+        stock(table, version="xyz")
+
+
+def test_markers_and_hidden_files_are_not_read(table: Path) -> None:
+    """Also where the table itself lies in a folder whose name readers of tables would pass over."""
+    hidden = table.parent / "_tables" / ".hidden"
+    hidden.parent.mkdir()
+    table.rename(hidden)
+    folder = hidden / "run_id=r1" / "split=train"
+    for place in (hidden, hidden / "run_id=r1", folder):
+        (place / "_SUCCESS").touch()
+    (folder / ".part-0.parquet.crc").write_bytes(b"crc")
+    (hidden / "run_id=dead" / "_temporary" / "0").mkdir(parents=True)
+    rows = feed(hidden)
+    assert sorted(numbers(rows.batches(8))) == list(range(30))
+    rows.audit()
+
+
+def test_one_row_replaced_by_another_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(groups: list[Any]) -> list[Any]:
+        for group in groups:
+            for column in group:
+                column[1] = column[0]
+        return groups
+
+    breaks(monkeypatch, replaced)
+    rows = feed(table)
+    numbers(rows.batches(4))
+    with pytest.raises(LostRowsError, match="Petastorm gave 30, not the same ones"):
+        rows.audit()
+
+
+@pytest.mark.parametrize("short", ["train", "validation"])
+def test_a_short_epoch_ends_the_training_as_what_it_is(
+    table: Path, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    """Keras stands between the audit and the job: its own errors would hide which rows are missing."""
+    whole, passes = dataset.make_batch_reader, []
+
+    def reader(*args: Any, **more: Any) -> Any:
+        passes.append(split := more["filters"][0][2])
+        late = passes.count(split) == 2 and split == short
+        return Broken(whole(*args, **more), (lambda groups: groups[:-1]) if late else list)
+
+    monkeypatch.setattr(dataset, "make_batch_reader", reader)
+    monkeypatch.setitem(trainer.NETWORKS, "small", small)
+    training, validation = feed(table), feed(table, None, "validation")
+    batches, audits = (training.batches(8, 16), validation.batches(8)), (training.audit, validation.audit)
+    recipe = TrainConfig(bundle="unused", epochs=5, augment=False)
+    with pytest.raises(LostRowsError, match=rf"split {short}: expected \d+ rows in an epoch, Petastorm gave \d+$"):
+        trainer.train(recipe, "small", SHAPE, *batches, audits)
+    assert len(training.seen) == 2  # it stopped at the first epoch that was short
+
+
+def small(shape: tuple[int, ...]) -> Any:
+    import keras
+
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "devices"), [(33, 32, 2), (30, 7, 4), (17, 8, 2), (9, 5, 4), (64, 32, 8)]
+)
+def test_each_device_has_a_row_of_each_batch(rows: int, batch_size: int, devices: int) -> None:
+    size = dataset._fitting(batch_size, rows, devices)
+    assert devices <= size <= batch_size
+    assert rows % size == 0 or rows % size >= devices
+    assert dataset._fitting(batch_size, rows, 1) == batch_size
+
+
+def test_batches_that_no_size_fits_are_refused(table: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"train.batch_size: expected one that gives each of 4 devices a row .*, got 3"
+    ):
+        feed(table).batches(3, devices=4)
+    assert [len(y) for _, y in feed(table).batches(29, devices=2)] == [28, 2]
+
+
 def test_a_split_of_one_label_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "r1", "train", [row(0), row(1)])
     write(tmp_path, "r1", "validation", [row(2), row(4)])
@@ -185,11 +268,24 @@ def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
         stock(tmp_path)
 
 
-def test_features_come_as_vectors(tmp_path: Path) -> None:
-    def features(number: int) -> dict[str, Any]:
-        vector = [float(number), number + 0.5]
-        return {"image_id": image_id(number), "label": LABELS[number % 2], "features": vector, "backbone": "b"}
+def features(number: int) -> dict[str, Any]:
+    vector = [float(number), number + 0.5]
+    return {"image_id": image_id(number), "label": LABELS[number % 2], "features": vector, "backbone": "b"}
 
+
+def test_features_of_backbones_of_two_lengths(tmp_path: Path) -> None:
+    for run, other in (("r1", {"features": [0.0] * 3, "backbone": "a"}), ("r2", {})):
+        write(tmp_path, run, "train", [features(number) | other for number in range(6)])
+        write(tmp_path, run, "validation", [features(number) | other for number in range(6, 8)])
+    for version, length in (("a", 3), ("b", 2)):
+        found = stock(tmp_path, "features", version)
+        assert (found.length, found.census["train"].rows) == (length, 6)
+        rows = Feed(found, "train", (length,), Store(), 0)
+        assert sum(len(y) for _, y in rows.batches(4)) == 6
+        rows.audit()
+
+
+def test_features_come_as_vectors(tmp_path: Path) -> None:
     write(tmp_path, "r1", "train", [features(number) for number in range(6)])
     write(tmp_path, "r1", "validation", [features(number) for number in range(6, 8)])
     found = stock(tmp_path, "features")

@@ -77,6 +77,18 @@ def test_a_bundles_network_loses_its_head() -> None:
     assert extractor.output_shape == (None, 128)
 
 
+def test_a_network_of_features_loses_its_head_too() -> None:
+    """What a bundle trained on features holds: as a backbone its last layer, too, would be one number, no features."""
+    whole = network.composed(
+        network.feature_extractor(network.residual((48, 48, 1)), (48, 48, 1)), network.head((128,))
+    )
+    features = network.feature_extractor(whole, (48, 48, 1))
+    assert features.output_shape == (None, 64)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1)).astype(np.uint8)
+    last = whole.layers[-1].layers[-1]
+    np.testing.assert_allclose(last(features(pixels)), whole(pixels), atol=1e-6)
+
+
 def test_backbone_and_head_are_one_model_that_survives_saving(tmp_path: Path) -> None:
     extractor = network.feature_extractor(network.residual((48, 48, 1)), (48, 48, 1))
     head = network.head((128,))

@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import LostRowsError
+from pneumospark.errors import ConfigError, LostRowsError
 
 pytestmark = pytest.mark.tensorflow
 SHAPE = (24, 24, 1)
@@ -18,10 +19,14 @@ halves = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 import test_trainer
 from pneumospark.learn import trainer
+trainer.NETWORKS["small"] = test_trainer.small
 data = test_trainer.data()
 config = test_trainer.recipe(devices=("CPU:0", "CPU:1"))
 replicas = trainer._strategy(config.devices).num_replicas_in_sync
-model, history = trainer.train(config, "residual", test_trainer.SHAPE, data, data, ())
+model, history = trainer.train(config, "small", test_trainer.SHAPE, data, data, ())
+rest = data.unbatch().take(18).batch(8)  # of the last batch each device has one row
+model, _ = trainer.train(config, "small", test_trainer.SHAPE, rest, rest, ())
+assert all(0 < value < 1 for value in trainer.predict(model, rest)[1])
 print(replicas, len(history["loss"]), all(loss == loss for loss in history["loss"]))
 """
 
@@ -35,6 +40,24 @@ def data():
     return tf.data.Dataset.from_tensor_slices(((noise + 120 * y[:, None, None, None]).astype(np.uint8), y)).batch(8)
 
 
+def small(shape: tuple[int, ...]) -> Any:
+    """What may go wrong with two devices or with a seed, in a network that TensorFlow compiles in no time."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input(shape)
+    x = layers.BatchNormalization(momentum=0.9)(layers.Rescaling(1 / 255)(inputs))
+    x = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(x)))
+    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pneumospark.learn import trainer
+
+    monkeypatch.setitem(trainer.NETWORKS, "small", small)
+
+
 def recipe(**other: object) -> TrainConfig:
     return TrainConfig(bundle="unused", epochs=1, learning_rate=1e-3, **other)  # type: ignore[arg-type]
 
@@ -42,7 +65,7 @@ def recipe(**other: object) -> TrainConfig:
 def weights(config: TrainConfig) -> list[np.ndarray]:
     from pneumospark.learn import trainer
 
-    return trainer.train(config, "residual", SHAPE, data(), data(), ())[0].get_weights()
+    return trainer.train(config, "small", SHAPE, data(), data(), ())[0].get_weights()
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
@@ -56,7 +79,7 @@ def test_what_is_learnt_tells_the_classes_apart() -> None:
     from pneumospark.learn import trainer
 
     config = TrainConfig(bundle="unused", epochs=12, patience=12, learning_rate=3e-3, augment=False)
-    model, history = trainer.train(config, "residual", SHAPE, data(), data(), ())
+    model, history = trainer.train(config, "small", SHAPE, data(), data(), ())
     truth, probability = trainer.predict(model, data())
     assert probability[truth == 1].min() > probability[truth == 0].max()
     assert history["loss"][-1] < history["loss"][0]
@@ -65,7 +88,7 @@ def test_what_is_learnt_tells_the_classes_apart() -> None:
 def test_augmentation_is_in_the_training_graph_only() -> None:
     from pneumospark.learn import trainer
 
-    model, _ = trainer.train(recipe(), "residual", SHAPE, data(), data(), ())
+    model, _ = trainer.train(recipe(), "small", SHAPE, data(), data(), ())
     assert not [layer.name for layer in model.layers if "random" in layer.name or "augment" in layer.name]
     pixels = next(iter(data()))[0]
     assert np.array_equal(model(pixels, training=False), model(pixels, training=False))
@@ -90,7 +113,16 @@ def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
         raise LostRowsError("expected 30 rows in an epoch, Petastorm gave 26")
 
     with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 26"):
-        trainer.train(recipe(), "residual", SHAPE, data(), data(), (audit,))
+        trainer.train(recipe(), "small", SHAPE, data(), data(), (audit,))
+
+
+def test_devices_are_those_that_are_named() -> None:
+    from pneumospark.learn import trainer
+
+    assert trainer.devices(recipe(devices=("CPU:0",))) == ("CPU:0",)
+    assert trainer._strategy(("CPU:0",)).extended.worker_devices[0].endswith("/device:CPU:0")
+    with pytest.raises(ConfigError, match=r"train\.devices: expected some of CPU:0.*, got 'TPU:7'"):
+        trainer.train(recipe(devices=("CPU:0", "TPU:7")), "small", SHAPE, data(), data(), ())
 
 
 def test_two_devices_share_each_batch() -> None:

@@ -89,7 +89,10 @@ def _fitting(batch_size: int, rows: int, devices: int) -> int:
     for size in range(batch_size, devices - 1, -1):
         if not 0 < rows % size < devices:
             return size
-    raise ConfigError(f"train.batch_size: expected batches of {rows} rows for {devices} devices, got {batch_size}")
+    raise ConfigError(
+        f"train.batch_size: expected one that gives each of {devices} devices a row of every batch of {rows} rows, "
+        f"got {batch_size}"
+    )
 
 
 def _petastorm_url(uri: str) -> str:

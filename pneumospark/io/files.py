@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from pneumospark.errors import DecodeError, SourceError
 from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
 
-DEADLINE = 45.0
+DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
 
 
@@ -67,6 +67,8 @@ class Store:
                 bucket = plain(uri).partition("/")[0]
                 raise SourceError(f"{uri}: there is no bucket {bucket!r}, or these keys do not see it") from error
             return False
+        except PermissionError as error:
+            raise SourceError(f"{uri}: the store refuses access, are the keys right? {said(error)}") from error
         except FAILURES as error:
             raise SourceError(f"{uri}: the store cannot be reached: {said(error)}") from error
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pneumospark.config import TrainConfig
+from pneumospark.errors import ConfigError
 from pneumospark.learn.augment import augmentation
 from pneumospark.learn.network import NETWORKS
 
@@ -28,13 +29,12 @@ def train(
     """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
 
     `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1, n at least one for each of
-    `devices`; one pass is one epoch. Each of
-    `audits` is called after each pass over both and may raise. Both classes weigh as they come: weights would move the
-    probabilities, and it is the threshold's work to weigh one error against the other.
+    `devices`; one pass is one epoch. Each of `audits` is called after each pass over both and may raise. Both classes
+    weigh as they come: weights would move the probabilities, and it is the threshold's work to weigh one error against
+    the other.
     """
     keras.utils.set_random_seed(recipe.seed)
-    names = devices(recipe)
-    with (tf.distribute.MirroredStrategy(list(names)) if len(names) > 1 else tf.distribute.get_strategy()).scope():
+    with _strategy(devices(recipe)).scope():
         model = NETWORKS[network](shape)
         learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
         learner.compile(
@@ -64,8 +64,21 @@ def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int
 
 
 def devices(recipe: TrainConfig) -> tuple[str, ...]:
-    """The devices that share each batch: those that the recipe names, else all GPUs; none where TensorFlow decides."""
-    return recipe.devices or tuple(device.name for device in tf.config.list_logical_devices("GPU"))
+    """The devices that share each batch: those that the recipe names, else all GPUs where there are several, else none.
+
+    Raises ConfigError for a name that TensorFlow does not have.
+    """
+    known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    for name in recipe.devices:
+        if name.removeprefix("/device:") not in known:
+            raise ConfigError(f"train.devices: expected some of {', '.join(known)}, got {name!r}")
+    all_gpus = tuple(name for name in known if name.startswith("GPU"))
+    return recipe.devices or (all_gpus if len(all_gpus) > 1 else ())
+
+
+def _strategy(names: tuple[str, ...]) -> Any:
+    """MirroredStrategy over the named devices, also over a single one, else TensorFlow's default."""
+    return tf.distribute.MirroredStrategy(list(names)) if names else tf.distribute.get_strategy()
 
 
 def _augmented(network: keras.Model, shape: tuple[int, ...], seed: int) -> keras.Model:

@@ -1,0 +1,302 @@
+"""The whole way on a real S3 server and on a real HDFS, and what a user reads where a store is not there."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import images
+import numpy as np
+import pytest
+import servers
+from conftest import SHARES, SPEC
+from processes import ROOT, SMALL, SPARK_HOME, environment
+from pyspark.sql import SparkSession
+
+from pneumospark.errors import SourceError, TableError
+from pneumospark.io import drivers, files, tables
+from pneumospark.io.files import Store, plain
+from pneumospark.io.stock import take_stock
+from pneumospark.schemas import IMAGES
+
+pytestmark = pytest.mark.stores
+
+BUCKET = "xray"
+SOURCE, TABLES = "x rays 100% ö/肺", "tables 50% 表"
+"""Folders below a store's root."""
+
+ODD = (
+    "NORMAL/röntgen 100%25 ü.png",
+    "PNEUMONIA/肺炎 a+b=c&d.png",
+    "PNEUMONIA/what?#;x[1]*{a}.png",
+    "NORMAL/_no/.dot.png",
+)
+GARBAGE = b"not the Parquet that a reader would want"
+LEFTOVERS = {
+    "images": ("run_id=r0/_temporary/0/part-0.parquet", "run_id=r1/__magic_job-1/tasks/part-0.parquet"),
+    "prepared": ("run_id=r0/_temporary/0/split=train/part-0.parquet", "run_id=r1/__magic_job-1/split=train/a.parquet"),
+}
+"""What dead runs leave in tables: files of which each would make a reader that looks at it fail."""
+
+
+class Place(NamedTuple):
+    """A store to run jobs on: where, what spark-submit needs for it, and the same for this process."""
+
+    root: str
+    options: tuple[str, ...]
+    environment: dict[str, str]
+    store: Store
+
+    def uri(self, *below: str) -> str:
+        return "/".join((self.root, *below))
+
+    def submit(self, *jobs: tuple[str, ...]) -> "Ended":
+        """Run jobs in one spark-submit."""
+        command = [SPARK_HOME / "bin" / "spark-submit", *SMALL, "--master=local[2]", *self.options]
+        command += [ROOT / "tests" / "in_turn.py", json.dumps(jobs)]
+        env = environment(PYTHONPATH=str(ROOT), **self.environment)
+        started = time.monotonic()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stderr
+        # Spark's Python runner sends standard error the same way as standard output.
+        *summaries, codes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(('{"job', "["))]
+        return Ended(summaries, codes, done.stdout + done.stderr, time.monotonic() - started)
+
+
+class Ended(NamedTuple):
+    """What jobs left: the summaries of the good ones, all exit codes, all they said, and the seconds it took."""
+
+    summaries: list[dict[str, Any]]
+    codes: list[int]
+    said: str
+    seconds: float
+
+
+class Way(NamedTuple):
+    """The whole way on a store, twice over, and the files that it began with."""
+
+    place: Place
+    files: list[str]
+    first: dict[str, dict[str, Any]]
+    second: dict[str, dict[str, Any]]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    try:
+        servers.fetch_jars(*servers.S3A)
+    except servers.NoJarsError as error:
+        pytest.skip(str(error))
+    with servers.s3_server(tmp_path_factory.mktemp("s3"), BUCKET) as server:
+        conf = ("--load-spark-defaults", f"--properties-file={ROOT / 'conf' / 's3a.conf'}")
+        # The jars as they lie: to have them shipped at every start copies 570 MB.
+        options = (*conf, "--conf=spark.jars.packages=", f"--driver-class-path={servers.IVY / 'jars'}/*")
+        account = {"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret}
+        yield Place(f"s3a://{BUCKET}", options, account | {"AWS_ENDPOINT_URL": server.endpoint}, s3_store(server))
+
+
+@pytest.fixture(scope="module")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    try:
+        jar = servers.fetch_jars(*servers.MINICLUSTER)
+    except servers.NoJarsError as error:
+        pytest.skip(str(error))
+    with servers.hdfs_servers(tmp_path_factory.mktemp("hdfs"), jar) as server:
+        yield Place(server.uri, (), {}, Store())
+
+
+@pytest.fixture(scope="module", params=["s3", "hdfs"])
+def way(request: pytest.FixtureRequest, corpus: Path) -> Way:
+    """All jobs over corpus, odd names and leftovers, and then all once more in the same process."""
+    place: Place = request.getfixturevalue(request.param)
+    sources = {str(path.relative_to(corpus)): path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
+    sources |= {name: images.png(np.roll(images.ramp(64, 64), shift)) for shift, name in enumerate(ODD)}
+    for name, content in sources.items():
+        place.store.put(place.uri(SOURCE, name), content)
+    for table, names in LEFTOVERS.items():
+        for name in names:
+            place.store.put(place.uri(TABLES, table, name), GARBAGE)
+    if request.param == "s3":  # what a console's "new folder" leaves
+        for folder in (SOURCE, f"{SOURCE}/NORMAL", f"{TABLES}/prepared/run_id=r0"):
+            place.store.filesystem(place.root).call_s3("put_object", Bucket=BUCKET, Key=f"{folder}/", Body=b"")
+    jobs = whole_way(place)
+    done = place.submit(*jobs, *jobs)
+    assert not any(done.codes), done.said
+    names = ("ingest", "extract", "train", "features", "head", "score", "evaluate")
+    first, second = done.summaries[: len(names)], done.summaries[len(names) :]
+    found = [place.uri(SOURCE, name) for name in sources]
+    return Way(place, found, dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True)), done.said)
+
+
+def whole_way(place: Place) -> list[tuple[str, ...]]:
+    """Arguments of the jobs: with pixels and with features, all of it on the store."""
+    at = {name: place.uri(TABLES, name) for name in ("images", "quarantine", "prepared", "features", "predictions")}
+    source, bundle, head = place.uri(SOURCE), place.uri(TABLES, "bundle"), place.uri(TABLES, "head")
+    small, refused = ("--epochs=2", "--batch-size=8", "--threshold=0.5"), ("--quarantine", at["quarantine"])
+    extract = ("extract", "--images", at["images"], "--prepared", at["prepared"], *SPEC)
+    return [
+        ("ingest", "--source", source, "--images", at["images"], *refused, *SHARES),
+        extract,
+        ("train", "--prepared", at["prepared"], "--bundle", bundle, *small),
+        (*extract, "--features", at["features"], "--backbone", bundle),
+        ("train", "--features", at["features"], "--bundle", head, *small),
+        ("score", "--source", source, "--bundle", head, "--predictions", at["predictions"], *refused),
+        ("evaluate", "--predictions", at["predictions"], "--images", at["images"], "--report", place.uri("report")),
+    ]
+
+
+def s3_store(server: servers.S3, **other: str) -> Store:
+    account = {"key": server.key, "secret": server.secret, "endpoint_url": server.endpoint}
+    return Store({"s3a": {**account, "use_listings_cache": False, **other}})
+
+
+def rows(place: Place, table: str) -> list[dict[str, Any]]:
+    """Rows of a table by plain pyarrow, of all files that Spark's readers see."""
+    import pyarrow.parquet
+
+    filesystem, found = place.store.filesystem(place.root), []
+    for path, info in filesystem.find(plain(place.uri(TABLES, table)), detail=True).items():
+        if info["size"] and not re.search("/[_.]", path.partition(f"/{table}/")[2].join("//")):
+            found += pyarrow.parquet.read_table(BytesIO(filesystem.cat_file(path))).to_pylist()
+    return found
+
+
+def test_every_file_is_accounted_for(way: Way) -> None:
+    refused = {"not_an_image": 1, "truncated": 1}
+    assert way.first["ingest"]["files"] == way.first["score"]["files"] == len(way.files)
+    assert way.first["ingest"]["images"] == len(rows(way.place, "images")) == len(way.files) - 2
+    assert way.first["ingest"]["reasons"] == refused
+    # Score knows from the quarantine of ingest which two are no images.
+    assert (way.first["score"]["images"], way.first["score"]["known"]) == (len(way.files) - 2, 2)
+
+
+def test_names_come_back_as_they_are(way: Way) -> None:
+    bad = {row["path"] for row in rows(way.place, "quarantine")}
+    assert len(bad) == 2
+    assert {row["path"] for row in rows(way.place, "predictions")} == set(way.files) - bad
+    assert all(way.place.store.read(path) for path in way.files)
+
+
+def test_training_sees_each_row_once_an_epoch(way: Way) -> None:
+    distinct = way.first["extract"]["images"]
+    assert len(rows(way.place, "prepared")) == distinct == way.first["features"]["features"]
+    for job in ("train", "head"):
+        assert way.first[job]["epoch_rows"] == [way.first[job]["rows"]["train"]] * 2
+    assert sum(way.first["train"]["rows"].values()) == len(labelled(way))
+
+
+def labelled(way: Way) -> list[dict[str, Any]]:
+    return [row for row in rows(way.place, "prepared") if row["label"] in ("normal", "pneumonia")]
+
+
+def test_second_run_finds_its_work_done(way: Way) -> None:
+    for job, done in (("ingest", "images"), ("extract", "wanted"), ("features", "features"), ("score", "images")):
+        assert way.second[job][done] == 0, job
+    for job in ("ingest", "score"):
+        assert way.second[job]["known"] == len(way.files)
+    for job in ("train", "head"):
+        assert (way.second[job]["epochs"], way.second[job]["model_id"]) == (0, way.first[job]["model_id"])
+    assert way.second["evaluate"]["confusion"] == way.first["evaluate"]["confusion"]
+    assert way.place.store.fetch(way.second["evaluate"]["report"]).endswith(b"</html>\n")
+
+
+def test_leftovers_of_dead_runs_stay_unseen(way: Way) -> None:
+    for table, names in LEFTOVERS.items():
+        for name in names:
+            assert way.place.store.fetch(way.place.uri(TABLES, table, name)) == GARBAGE
+    stock = take_stock(way.place.uri(TABLES, "prepared"), "pixels", way.place.store)
+    assert sum(census.rows for census in stock.census.values()) == len(labelled(way))
+
+
+def test_the_committer_is_the_one_that_is_set(way: Way) -> None:
+    run_id = way.first["ingest"]["run_id"]
+    success = way.place.store.fetch(way.place.uri(TABLES, "images", f"run_id={run_id}", "_SUCCESS"))
+    if way.place.root.startswith("s3a:"):
+        assert json.loads(success)["committer"] == "magic"
+    else:
+        assert success == b""
+
+
+def test_no_secret_is_said(way: Way) -> None:
+    secret = way.place.environment.get("AWS_SECRET_ACCESS_KEY", "no secret here")
+    assert secret not in way.said
+
+
+def test_jobs_with_wrong_keys_say_so(s3: Place) -> None:
+    wrong = s3._replace(environment=s3.environment | {"AWS_SECRET_ACCESS_KEY": "a-wrong-one"})
+    ingest, extract, train, *_ = whole_way(wrong)
+    ended = wrong.submit(ingest, extract, train)
+    assert ended.codes == [1, 1, 1], ended.said
+    refused = "the store refuses access, are the keys right?"
+    for uri in (f"--source {s3.uri(SOURCE)}", s3.uri(TABLES, "images"), s3.uri(TABLES, "prepared")):
+        assert re.search(f"^[a-z]+: SourceError: {re.escape(f'{uri}: {refused}')}", ended.said, re.M), ended.said
+    assert_short(ended)
+    assert "a-wrong-one" not in ended.said
+
+
+def test_jobs_name_a_missing_bucket_and_a_missing_namenode(s3: Place) -> None:
+    missing = s3._replace(root="s3a://xrays")
+    nowhere = Place(f"hdfs://127.0.0.1:{servers.free_ports(1)[0]}", (), {}, Store())
+    (ingest, extract, *_), (far, *_) = whole_way(missing), whole_way(nowhere)
+    ended = s3.submit(ingest, extract, far)
+    assert ended.codes == [1, 1, 1], ended.said
+    assert re.search(r"^ingest: SourceError: --source s3a://xrays/.*: there is no bucket 'xrays'", ended.said, re.M)
+    assert re.search(r"^extract: SourceError: s3a://xrays/.*: there is no bucket 'xrays'", ended.said, re.M)
+    assert re.search(
+        rf"^ingest: SourceError: --source {nowhere.root}/.* cannot be reached: .*refused", ended.said, re.M
+    )
+    assert_short(ended)
+
+
+def assert_short(ended: Ended) -> None:
+    assert "Traceback" not in ended.said
+    assert ended.seconds < 100  # three jobs; no single one waits longer than a minute
+
+
+def test_nothing_is_written_into_a_missing_bucket(s3: Place) -> None:
+    with pytest.raises(SourceError, match=r"s3a://xrays/b/bundle\.json: cannot be written: FileNotFoundError"):
+        s3.store.put("s3a://xrays/b/bundle.json", b"{}")
+    with pytest.raises(SourceError, match="there is no bucket 'xrays'"):
+        s3.store.exists("s3a://xrays/b")
+
+
+def test_keys_with_an_empty_folder_are_refused_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As s3fs lists xray/empty//a.png; SeaweedFS makes one slash of two, AWS does not.
+    listed = [{"name": "xray/empty/", "type": "directory", "size": 0}]
+    monkeypatch.setattr("s3fs.S3FileSystem.ls", lambda *_, **__: listed)
+    with pytest.raises(SourceError, match=r"expected no keys with '//' in them, found xray/empty//"):
+        list(Store().list_folder("s3a://xray/empty"))
+
+
+@pytest.mark.parametrize("scheme", ["s3a", "hdfs"])
+def test_nobody_listens(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "NAMENODE_ATTEMPTS", "2")
+    port = servers.free_ports(1)[0]
+    store = s3_store(servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret"))
+    root = "s3a://xray" if scheme == "s3a" else f"hdfs://127.0.0.1:{port}"
+    with pytest.raises(SourceError, match=r"the store cannot be reached: .*(Could not connect|refused)") as error:
+        store.read(f"{root}/a.png")  # not "unreadable": that would send every file to quarantine
+    assert "a-secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["s3a", "hdfs"])
+def test_somebody_listens_and_says_nothing(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "DEADLINE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        store = s3_store(servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret"))
+        root = "s3a://xray" if scheme == "s3a" else f"hdfs://127.0.0.1:{port}"
+        with pytest.raises(SourceError, match="the store cannot be reached: TimeoutError: no answer in 1 s"):
+            store.exists(f"{root}/a.png")
+
+
+@pytest.mark.spark
+def test_spark_without_the_driver_says_how_to_get_it(spark: SparkSession) -> None:
+    with pytest.raises(TableError, match=r"s3a://xray/t: Spark has no driver for it: .*S3AFileSystem.*conf/s3a\.conf"):
+        tables.read(spark, "s3a://xray/t", IMAGES)
