@@ -26,7 +26,7 @@ SETTINGS = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 SMALL = [part for key, value in SETTINGS.items() for part in ("--conf", f"{key}={value}")]
-PATIENCE = 120
+PATIENCE = 300
 """Seconds until a job that should have got somewhere is given up."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SHARES, SPEC, Tables, Way, content, rows
-from processes import SPARK_HOME, Job, environment, job, wait_for
+from processes import PATIENCE, SPARK_HOME, Job, environment, job, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.spark, pytest.mark.tensorflow]
 
@@ -83,7 +83,7 @@ def test_executors_run_the_code_of_the_driver_and_not_one_of_their_own(cluster, 
     url, workers = cluster
     (tmp_path / "probe.py").write_text(PROBE)
     probe = Job(tmp_path / "probe.py", (), tmp_path / "elsewhere", *options(url))
-    assert probe.process.wait(120) == 0, probe.said()
+    assert probe.process.wait(PATIENCE) == 0, probe.said()
     found = json.loads(probe.out.read_text().splitlines()[-1])
     assert {Path(shipped).relative_to(workers).parts[0] for _, shipped in found} == {"one", "two"}
     assert all(module == f"{shipped}/pneumospark/pixels/decode.py" for module, shipped in found)
