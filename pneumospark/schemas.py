@@ -27,7 +27,7 @@ LABELS = _struct(("patient_id", STRING), ("label", STRING), ("findings", ArrayTy
 """What the layout says of a file: null where it says nothing."""
 
 IMAGES = _struct(
-    ("image_id", STRING),  # sha256 of the bytes, hex
+    ("image_id", STRING),  # sha256 of the file, hex
     ("path", STRING),
     ("source", STRING),
     ("format", STRING),
@@ -39,7 +39,7 @@ IMAGES = _struct(
     ("label", STRING),
     ("findings", ArrayType(STRING)),
     ("split", STRING),
-    ("content", BYTES),
+    ("content", BYTES),  # the file; of a DICOM file its picture alone, without names
     ("length", LONG),  # bytes
     ("modified_at", TIME),
     ("ingest_id", STRING),

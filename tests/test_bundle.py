@@ -85,6 +85,15 @@ def test_a_bundle_that_was_killed_while_it_was_written_is_none(uri: str, tmp_pat
     bundle.read(uri, STORE)
 
 
+def test_facts_that_were_cut_off_are_no_bundle(uri: str, tmp_path: Path) -> None:
+    bundle.write(uri, model(), facts(), STORE)
+    file = tmp_path / "bundle" / bundle.FACTS
+    file.write_text(file.read_text()[:50])
+    assert bundle.find(uri, STORE) is None
+    bundle.write(uri, model(), facts(), STORE)
+    bundle.read(uri, STORE)
+
+
 def test_a_bundle_of_another_way_to_pixels_is_refused(uri: str) -> None:
     other = SPEC.to_dict() | {"fingerprint": "0" * 16}
     bundle.write(uri, model(), facts(spec=other), STORE)

@@ -37,7 +37,10 @@ def find(uri: str, store: Store) -> dict[str, Any] | None:
     """The facts of the bundle at a URI, None where no whole one is: bundle.json is written last."""
     if not store.exists(f"{uri}/{FACTS}"):
         return None
-    facts: dict[str, Any] = json.loads(store.fetch(f"{uri}/{FACTS}"))
+    try:
+        facts: dict[str, Any] = json.loads(store.fetch(f"{uri}/{FACTS}"))
+    except ValueError:  # killed in the middle of that very file
+        return None
     return facts
 
 

@@ -1,6 +1,8 @@
 """Source files on any store, by fsspec: list a folder, read a file. The same calls on the driver and on executors."""
 
 import atexit
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -150,7 +152,9 @@ def canonical(uri: str) -> str:
     """scheme://path without a trailing slash: the form in which the tables keep paths; a plain path becomes file://."""
     scheme, found, rest = uri.partition("://")
     if not found or scheme.lower() == "file":
-        return "file://" + str(Path(rest if found else uri.removeprefix("file:")).expanduser().absolute())
+        path = Path(rest if found else uri.removeprefix("file:")).expanduser()
+        # without "..", or one file had two names; `resolve` would follow links besides
+        return f"file://{os.path.abspath(path)}"  # noqa: PTH100
     return f"{scheme.lower()}://{rest.rstrip('/') or '/'}"
 
 
@@ -171,6 +175,11 @@ def scratch_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="pneumospark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def literal(uri: str) -> str:
+    """A URI for Spark's readers, which would take these characters for a pattern."""
+    return re.sub(r"[][{}*?\\]", r"\\\g<0>", uri)
 
 
 def scheme_of(uri: str) -> str:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from pneumospark.config import IngestConfig
 from pneumospark.errors import ConfigError, SourceError
-from pneumospark.io.files import Store, resolve
+from pneumospark.io.files import Store, literal, resolve
 from pneumospark.labels import GIVEN_SPLITS, NORMAL, PNEUMONIA
 
 NIH_TABLE, NIH_TEST, MANIFESTS = "Data_Entry_2017", "test_list.txt", ("manifest.csv", "manifest.parquet")
@@ -71,13 +71,13 @@ def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:
     if (uri := layout.labels) is None:
         return None
     return (
-        spark.read.parquet(uri)
+        spark.read.parquet(literal(uri))
         if PurePosixPath(uri).suffix == ".parquet"
-        else spark.read.csv(uri, header=True, escape='"')
+        else spark.read.csv(literal(uri), header=True, escape='"')
     )
 
 
 def read_test_list(spark: SparkSession, layout: Layout) -> DataFrame | None:
     """File names of NIH's test_list.txt as `relative`; None where it is not beside the images."""
     lists = [uri for uri in layout.own_files if uri.endswith(f"/{NIH_TEST}")]
-    return spark.read.text(lists[0]).select(F.trim("value").alias("relative")) if lists else None
+    return spark.read.text(literal(lists[0])).select(F.trim("value").alias("relative")) if lists else None

@@ -78,6 +78,16 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
         raise _refusal(error, quotable=not dicom.is_dicom(content)) from None
 
 
+def without_identity(content: bytes) -> bytes:
+    """The bytes that a table may keep: of a DICOM file its picture alone, with the same pixels. Raises DecodeError."""
+    if not dicom.is_dicom(content):
+        return content
+    try:
+        return dicom.deidentified(content)
+    except Exception as error:  # as in `decode`
+        raise _refusal(error, quotable=False) from None
+
+
 def _decode_raster(content: bytes, max_pixels: int, at_least: tuple[int, int] | None) -> Decoded:
     image = _open(content, max_pixels)
     bits, photometric = _stored_bits(image, content), _photometric(image)

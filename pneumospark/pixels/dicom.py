@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.config import disable_value_validation
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
@@ -89,6 +90,28 @@ def read(content: bytes, max_pixels: int) -> DicomPicture:
         pixels = _grey(pixel_array(header), header)
         photometric = str(header.PhotometricInterpretation)
         return DicomPicture(pixels, int(header.BitsStored), photometric, _patient_id(header))
+
+
+def deidentified(content: bytes) -> bytes:
+    """The same picture as a DICOM file of `TAGS` without the patient's id: all of it that a table may keep.
+
+    `read` gives the same pixels for both. Raises what `read` raises.
+    """
+    with disable_value_validation():
+        header = dcmread(BytesIO(content), specific_tags=[tag for tag in TAGS if tag != "PatientID"])
+        for sequence in ("ModalityLUTSequence", "VOILUTSequence"):
+            for item in header.get(sequence) or ():
+                for element in list(item):
+                    if element.keyword not in ("LUTDescriptor", "LUTData"):
+                        del item[element.tag]
+        header.preamble = b"\0" * 128
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = _transfer_syntax(content)
+        header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
+        header.file_meta.MediaStorageSOPInstanceUID = "2.25.1"  # always the same: equal bytes stay equal
+        file = BytesIO()
+        header.save_as(file, enforce_file_format=True)
+        return file.getvalue()
 
 
 def _transfer_syntax(content: bytes) -> uid.UID:

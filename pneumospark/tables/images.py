@@ -13,7 +13,7 @@ from pyspark.sql.types import StructType
 
 from pneumospark.errors import ConfigError, DecodeError
 from pneumospark.labels import DEVELOPMENT
-from pneumospark.pixels.decode import decode
+from pneumospark.pixels.decode import decode, without_identity
 from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.split import SPLITS, split_of
 
@@ -78,7 +78,7 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
         "label": file["label"],
         "findings": file["findings"],
         "split": split_for(patient or image_id, file["given_split"], rules),
-        "content": content,
+        "content": without_identity(content),
         "length": file["length"],  # as listed: a file that grows while it is read is seen as changed next time
         "modified_at": file["modified_at"],
         "ingest_id": rules.ingest_id,
