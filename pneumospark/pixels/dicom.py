@@ -108,7 +108,7 @@ def deidentified(content: bytes) -> bytes:
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = _transfer_syntax(content)
         header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
-        header.file_meta.MediaStorageSOPInstanceUID = "2.25.1"  # always the same: equal bytes stay equal
+        header.file_meta.MediaStorageSOPInstanceUID = uid.UID("2.25.1")  # always the same: equal bytes stay equal
         file = BytesIO()
         header.save_as(file, enforce_file_format=True)
         return file.getvalue()
