@@ -21,6 +21,10 @@ class LostRowsError(PneumosparkError):
     """The two sides of a count differ: files in against rows out, or rows of a table against rows of an epoch."""
 
 
+class TrainingError(PneumosparkError):
+    """A training that went astray: its loss is no number any more."""
+
+
 class LeakError(PneumosparkError):
     """One patient, or one image, in more than one split."""
 

@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import pyarrow.dataset
 import pytest
+from hypothesis import settings
 from processes import SMALL
 from pyspark.sql import SparkSession
 
 from pneumospark.io.session import session
 from pneumospark.synthetic import write_corpus
+
+settings.register_profile("any machine", deadline=None)  # a busy machine is slow, and that is no error
+settings.load_profile("any machine")
 
 PATIENTS = 12
 SIDE = 48

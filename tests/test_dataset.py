@@ -98,6 +98,13 @@ def test_a_seed_gives_the_same_order_and_another_seed_another(table: Path) -> No
     assert first[0] != passes(2)[0]
 
 
+def test_row_groups_come_in_another_order_each_epoch(table: Path) -> None:
+    """The shuffle buffer mixes neighbours only: without this, rows of one file would always meet."""
+    batches = feed(table).batches(4)
+    first, second = numbers(batches), numbers(batches)
+    assert first != second and sorted(first) == sorted(second)
+
+
 def test_stock_counts_rows_labels_and_what_is_of_no_use(table: Path) -> None:
     found = stock(table)
     assert {split: census.rows for split, census in found.census.items()} == {"train": 30, "validation": 8}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import ConfigError, LostRowsError
+from pneumospark.errors import ConfigError, LostRowsError, TrainingError
 
 pytestmark = pytest.mark.tensorflow
 SHAPE = (24, 24, 1)
@@ -132,3 +132,13 @@ def test_two_devices_share_each_batch() -> None:
         [sys.executable, *code], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     assert result.stdout.strip().endswith("2 1 True"), result.stderr[-2000:]
+
+
+def test_a_loss_that_is_no_number_is_an_error() -> None:
+    from pneumospark.learn import trainer
+
+    def wrong(x, y):
+        return x, y * float("nan")
+
+    with pytest.raises(TrainingError, match=r"the loss is no number after \d epochs; lower --learning-rate"):
+        trainer.train(recipe(), "residual", SHAPE, data().map(wrong), data(), ())

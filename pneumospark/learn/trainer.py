@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import ConfigError
+from pneumospark.errors import ConfigError, TrainingError
 from pneumospark.learn.augment import augmentation
 from pneumospark.learn.network import NETWORKS
 
@@ -51,6 +51,8 @@ def train(
             shuffle=False,  # the feed does
             verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
         )
+    if not np.isfinite(history.history["loss"]).all():
+        raise TrainingError(f"train: the loss is no number after {len(history.epoch)} epochs; lower --learning-rate")
     return model, {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
