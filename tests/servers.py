@@ -163,7 +163,7 @@ def _answers(address: str) -> bool:
 
 
 def _live_nodes(address: str) -> int:
-    with suppress(URLError, OSError, ValueError, KeyError):
+    with suppress(URLError, OSError, ValueError, LookupError):  # it answers before it knows
         page = f"http://{address}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
         with urlopen(page, timeout=5) as answer:
             return int(json.load(answer)["beans"][0]["NumLiveDataNodes"])

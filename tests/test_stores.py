@@ -203,7 +203,7 @@ def test_second_run_finds_its_work_done(way: Way) -> None:
     for job in ("train", "head"):
         assert (way.second[job]["epochs"], way.second[job]["model_id"]) == (0, way.first[job]["model_id"])
     assert way.second["evaluate"]["confusion"] == way.first["evaluate"]["confusion"]
-    assert way.place.store.fetch(way.second["evaluate"]["report"]).endswith(b"</html>\n")
+    assert way.place.store.fetch(way.second["evaluate"]["report"]).endswith(b"</html>")
 
 
 def test_leftovers_of_dead_runs_stay_unseen(way: Way) -> None:
@@ -248,9 +248,7 @@ def test_jobs_name_a_missing_bucket_and_a_missing_namenode(s3: Place) -> None:
     assert ended.codes == [1, 1, 1], ended.said
     assert re.search(r"^ingest: SourceError: --source s3a://xrays/.*: there is no bucket 'xrays'", ended.said, re.M)
     assert re.search(r"^extract: SourceError: s3a://xrays/.*: there is no bucket 'xrays'", ended.said, re.M)
-    assert re.search(
-        rf"^ingest: SourceError: --source {nowhere.root}/.* cannot be reached: .*refused", ended.said, re.M
-    )
+    assert re.search(rf"^ingest: SourceError: --source {nowhere.root}/.* cannot be reached: ", ended.said, re.M)
     assert_short(ended)
 
 

@@ -25,8 +25,8 @@ AWS_ENDPOINT = "s3.amazonaws.com"
 NAMENODES = ("dfs.ha.namenodes.", "dfs.namenode.rpc-address.", "dfs.client.failover.")
 """The settings that tell where the NameNodes of a name service are."""
 
-NAMENODE_ATTEMPTS = "5"
-"""Some 20 s; the driver's own 15 attempts take 150 s until a wrong address is an error."""
+NAMENODE_ATTEMPTS = "4"
+"""Some 10 s; the driver's own 15 attempts take 150 s until a wrong address is an error."""
 
 FAILURES = (OSError, BotoCoreError, RuntimeError)
 """What drivers raise: OSError for most, s3fs BotoCoreError where no server answers, hdfs_native RuntimeError, too."""
