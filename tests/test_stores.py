@@ -167,6 +167,11 @@ def rows(place: Place, table: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _spark_first(spark: SparkSession) -> None:
+    """Start Spark's Java before the drivers' threads: to fork a process that has them can hang, as it did here."""
+
+
 def test_every_file_is_accounted_for(way: Way) -> None:
     refused = {"not_an_image": 1, "truncated": 1}
     assert way.first["ingest"]["files"] == way.first["score"]["files"] == len(way.files)
