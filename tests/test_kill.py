@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 pytestmark = [pytest.mark.cluster, pytest.mark.spark]
 
 TASKS = 5
-OPTIONS = ("--master", "local[2]", "--conf", f"spark.default.parallelism={TASKS}")
+OPTIONS = ("--master", "local[4]", "--conf", f"spark.default.parallelism={TASKS}")
 LARGE = ("--set=image.height=400", "--set=image.width=400")
 """Large enough that extract takes a while for each task."""
 
