@@ -104,7 +104,7 @@ def test_extract(undisturbed: Tables, tmp_path: Path) -> None:
     for attempt in range(5):  # it may come too late: after the commit
         tables = Tables(tmp_path / str(attempt))
         args = ("--images", undisturbed.images, "--prepared", tables.prepared, *LARGE)
-        with job("extract", tables.folder, *args, options=OPTIONS) as extract:
+        with job("extract", tables.folder, *args, options=(*OPTIONS, "--master", "local[2]")) as extract:
             killed = extract.killed_when(lambda table=tables.prepared: in_the_middle(table))
         if killed and not rows(tables.prepared):
             break
