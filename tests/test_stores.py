@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,11 +118,10 @@ def way(request: pytest.FixtureRequest, corpus: Path) -> Way:
     place: Place = request.getfixturevalue(request.param)
     sources = {str(path.relative_to(corpus)): path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
     sources |= {name: images.png(np.roll(images.ramp(64, 64), shift)) for shift, name in enumerate(ODD)}
-    for name, content in sources.items():
-        place.store.put(place.uri(SOURCE, name), content)
-    for table, names in LEFTOVERS.items():
-        for name in names:
-            place.store.put(place.uri(TABLES, table, name), GARBAGE)
+    written = {place.uri(SOURCE, name): content for name, content in sources.items()}
+    written |= {place.uri(TABLES, table, name): GARBAGE for table, names in LEFTOVERS.items() for name in names}
+    with ThreadPoolExecutor(8) as threads:  # to close a file on HDFS takes half a second
+        list(threads.map(place.store.put, written, written.values()))
     if request.param == "s3":  # what a console's "new folder" leaves
         for folder in (SOURCE, f"{SOURCE}/NORMAL", f"{TABLES}/prepared/run_id=r0"):
             place.store.filesystem(place.root).call_s3("put_object", Bucket=BUCKET, Key=f"{folder}/", Body=b"")
@@ -280,6 +280,8 @@ def test_keys_with_an_empty_folder_are_refused_not_lost(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("scheme", ["s3a", "hdfs"])
 def test_nobody_listens(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drivers, "NAMENODE_ATTEMPTS", "2")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     port = servers.free_ports(1)[0]
     store = s3_store(servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret"))
     root = "s3a://xray" if scheme == "s3a" else f"hdfs://127.0.0.1:{port}"

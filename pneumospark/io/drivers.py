@@ -26,7 +26,7 @@ NAMENODES = ("dfs.ha.namenodes.", "dfs.namenode.rpc-address.", "dfs.client.failo
 """The settings that tell where the NameNodes of a name service are."""
 
 NAMENODE_ATTEMPTS = "4"
-"""Some 10 s; the driver's own 15 attempts take 150 s until a wrong address is an error."""
+"""Some 10 s; Hadoop's 15 take 150 s until a wrong address is an error. Name services keep these: they fail over."""
 
 FAILURES = (OSError, BotoCoreError, RuntimeError)
 """What drivers raise: OSError for most, s3fs BotoCoreError where no server answers, hdfs_native RuntimeError, too."""
@@ -44,8 +44,9 @@ def hdfs(authority: str, settings: Mapping[str, str]) -> fsspec.AbstractFileSyst
     """The file system of a NameNode, host:port, or of a name service that the settings know. Raises FAILURES."""
     host, _, port = authority.partition(":")
     is_service = f"dfs.ha.namenodes.{host}" in settings  # then the settings have its hosts and ports
-    patience = {"dfs.client.failover.max.attempts": NAMENODE_ATTEMPTS}
-    return Hdfs(host=host, port=None if is_service else int(port or 8020), **(patience | dict(settings)))
+    if is_service:
+        return Hdfs(host=host, port=None, **settings)
+    return Hdfs(host=host, port=int(port or 8020), **{"dfs.client.failover.max.attempts": NAMENODE_ATTEMPTS})
 
 
 def options_of(spark: SparkSession) -> dict[str, dict[str, Any]]:
