@@ -1,20 +1,17 @@
 """The report of an evaluation: `metrics.json` for programs, and one HTML page that opens offline for people."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO, Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pneumospark.errors import DecodeError
 from pneumospark.io import plots
+from pneumospark.io.pages import THUMBNAIL, encoded, render
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
 
@@ -33,9 +30,6 @@ ROWS = {
 # B. Adepu, K. K. Bejjanki, "Medical Image Processing using Deep Learning Techniques in Big Data Perspective": from its
 # confusion matrix of 190 tn, 44 fp, 11 fn, 379 tp
 PUBLISHED = {"accuracy": 0.912, "precision": 0.896, "recall": 0.972, "f1": 0.932, "specificity": 0.812}
-
-THUMBNAIL = 224
-"""The longest side of a picture in the grid, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +90,8 @@ def write_report(  # noqa: PLR0913 (keyword-only, each with a meaning of its own
     Raises ValueError where `metrics` hold a NaN.
     """
     figures = json.dumps(metrics, indent=2, allow_nan=False)
-    template = _environment().get_template("report.html.j2")
-    page = template.render(
+    page = render(
+        "report.html.j2",
         title=title,
         metrics=metrics,
         rows=ROWS,
@@ -107,10 +101,9 @@ def write_report(  # noqa: PLR0913 (keyword-only, each with a meaning of its own
         samples=samples,
         facts=facts,
     )
-    # a file name that is not UTF-8 reaches Python as lone surrogates, which no encoding takes
     for name, text in (("index.html", page), ("metrics.json", figures)):
         with open_for_write(f"{folder.rstrip('/')}/{name}") as file:
-            file.write(text.encode(errors="backslashreplace"))
+            file.write(encoded(text))
 
 
 def _draw(
@@ -128,35 +121,3 @@ def _draw(
         "reliability": plots.reliability(curves["reliability"]),
         "histogram": plots.histogram(truth, probability, metrics["threshold"]),
     }
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumospark", "io"),
-        autoescape=True,  # paths and facts come from outside
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=_figure, interval=_interval, svg=_svg, thumbnail=_thumbnail)
-    return environment
-
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "undefined" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-
-
-def _svg(picture: bytes) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(picture).decode()}"
-
-
-def _thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    with BytesIO() as file:
-        image.save(file, "JPEG", quality=85)
-        return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"

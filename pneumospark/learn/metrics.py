@@ -4,15 +4,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, norm, rankdata
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
+from pneumospark.learn.intervals import delong, wilson
+
 Floats = npt.NDArray[np.float64]
 Truth = npt.NDArray[np.int64]
-
-LEVEL = 0.95
-"""The confidence of every interval."""
 
 
 def metrics(truth: npt.ArrayLike, probability: npt.ArrayLike, threshold: float) -> dict[str, Any]:
@@ -49,8 +47,8 @@ def metrics(truth: npt.ArrayLike, probability: npt.ArrayLike, threshold: float) 
         "roc_auc": float(roc_auc_score(truth, probability)) if _has_both(truth) else None,
         **_errors(truth, probability),
         "intervals": {
-            **{name: _wilson(*counts) for name, counts in proportions.items()},
-            "roc_auc": _delong(truth, probability),
+            **{name: wilson(*counts) for name, counts in proportions.items()},
+            "roc_auc": delong(truth, probability),
         },
     }
 
@@ -93,7 +91,7 @@ def reliability(truth: npt.ArrayLike, probability: npt.ArrayLike, bins: int = 10
     inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
     counts = np.bincount(np.searchsorted(inner_edges, probability))
     counts = counts[counts > 0]
-    bounds = np.array([_wilson(round(part * count), int(count)) for part, count in zip(share, counts, strict=True)])
+    bounds = np.array([wilson(round(part * count), int(count)) for part, count in zip(share, counts, strict=True)])
     return mean, share, bounds[:, 0], bounds[:, 1]
 
 
@@ -131,29 +129,3 @@ def _errors(truth: Truth, probability: Floats) -> dict[str, float]:
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _wilson(part: int, whole: int) -> list[float] | None:
-    """Wilson's interval (JASA 22, 1927): unlike the usual +- 1.96 standard errors it holds near 0 and 1."""
-    return list(binomtest(part, whole).proportion_ci(LEVEL, method="wilson")) if whole else None
-
-
-def _delong(truth: Truth, probability: Floats) -> list[float] | None:
-    """DeLong's interval of the area under the ROC curve, in n log n by midranks.
-
-    X. Sun, W. Xu, "Fast implementation of DeLong's algorithm for comparing the areas under correlated receiver
-    operating characteristic curves", IEEE Signal Processing Letters 21(11), 2014.
-    None where the data give it no width: fewer than two images of a class, no overlap of the classes, ties only.
-    """
-    positive, negative = probability[truth == 1], probability[truth == 0]
-    m, n = len(positive), len(negative)
-    if min(m, n) < 2:
-        return None
-    rank = rankdata(np.concatenate([positive, negative]))  # midranks: a tie counts half
-    below_positive = (rank[:m] - rankdata(positive)) / n  # (m,): the share of negatives below each positive
-    above_negative = 1 - (rank[m:] - rankdata(negative)) / m  # (n,): the share of positives above each negative
-    variance = below_positive.var(ddof=1) / m + above_negative.var(ddof=1) / n
-    if variance == 0:
-        return None
-    low, high = norm.interval(LEVEL, below_positive.mean(), variance**0.5)
-    return [max(0.0, float(low)), min(1.0, float(high))]
