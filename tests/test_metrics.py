@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pneumospark.learn.bootstrap import Terms
 from pneumospark.learn.metrics import curves, metrics, precision_recall, reliability, roc
 
+NEEDS_BOTH = ("roc_auc", "ppv", "npv", "specificity_at_sensitivity_0.95", "specificity_at_sensitivity_0.972")
 PROPORTIONS = ("accuracy", "precision", "recall", "specificity")
 
 
@@ -39,6 +41,34 @@ def test_wilson_intervals_of_the_published_matrix(published):
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     spread = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     assert published["intervals"]["specificity"] == pytest.approx([middle - spread, middle + spread], abs=1e-6)
+
+
+def test_predictive_values_at_a_prevalence_by_counting(published):
+    """Of 10,000 people with a prevalence of 10 %: 1,000 ill, 9,000 well, called at the published rates."""
+    found, alarms = 1000 * 379 / 390, 9000 * 44 / 234
+    assert published["prevalence"] == 0.1
+    assert published["ppv"] == pytest.approx(found / (found + alarms))
+    assert published["npv"] == pytest.approx((9000 - alarms) / (9000 - alarms + 1000 - found))
+
+
+def test_predictive_value_at_the_own_prevalence_is_the_precision():
+    truth, probability = [0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.3, 0.9]
+    figures = metrics(truth, probability, 0.5, terms=Terms(prevalence=0.4))
+    assert figures["ppv"] == pytest.approx(figures["precision"])
+
+
+def test_specificity_at_a_sensitivity_is_that_of_the_highest_threshold_that_reaches_it():
+    truth = np.repeat([1, 0], 20)
+    probability = np.concatenate([np.linspace(1, 0.05, 20), [0.12] * 4, [0.07] * 3, [0.01] * 13])
+    figures = metrics(truth, probability, 0.5)
+    # 19 of 20 positives lie at or above 0.1, 20 of 20 at or above 0.05
+    assert figures["specificity_at_sensitivity_0.95"] == pytest.approx(16 / 20)
+    assert figures["specificity_at_sensitivity_0.972"] == pytest.approx(13 / 20)
+
+
+def test_calibration_error_by_hand():
+    """Bins (0.2, 0.3] and (0.8, 0.9]: gaps of 0.25 - 0.5 over two images and 0.9 - 1 over one."""
+    assert metrics([0, 1, 1], [0.25, 0.25, 0.9], 0.5)["ece"] == pytest.approx((2 * 0.25 + 0.1) / 3)
 
 
 def test_errors_of_the_probabilities():
@@ -87,16 +117,16 @@ def test_no_auc_interval_where_the_data_give_it_no_width(truth, probability):
 @pytest.mark.parametrize(
     ("truth", "probability", "undefined"),
     [
-        ([0, 0], [0.1, 0.9], {"recall", "roc_auc"}),
-        ([0, 0], [0.1, 0.2], {"precision", "recall", "f1", "roc_auc"}),
-        ([1, 1], [0.1, 0.9], {"specificity", "roc_auc"}),
-        ([0, 1], [0.1, 0.2], {"precision"}),
+        ([0, 0], [0.1, 0.9], {"recall", "average_precision", *NEEDS_BOTH}),
+        ([0, 0], [0.1, 0.2], {"precision", "recall", "f1", "average_precision", *NEEDS_BOTH}),
+        ([1, 1], [0.1, 0.9], {"specificity", *NEEDS_BOTH}),
+        ([0, 1], [0.1, 0.2], {"precision", "ppv"}),
     ],
 )
 def test_undefined_is_none(truth, probability, undefined):
     figures = metrics(truth, probability, 0.5)
-    assert {name for name, value in figures.items() if value is None} == undefined
-    assert all(figures["intervals"][name] is None for name in undefined - {"f1"})
+    assert {name for name, value in figures.items() if value is None} == undefined | {"bootstrap"}
+    assert all(figures["intervals"][name] is None for name in undefined & figures["intervals"].keys())
 
 
 @settings(deadline=None)
@@ -104,7 +134,7 @@ def test_undefined_is_none(truth, probability, undefined):
 def test_any_input_gives_json_without_nan_or_warning(evaluation, threshold):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures = metrics(*evaluation, threshold)
+        figures = metrics(*evaluation, threshold, np.arange(len(evaluation[0])) // 2, Terms(resamples=20))
         curves(*evaluation)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     for name in (*PROPORTIONS, "roc_auc"):
