@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.uid import ExplicitVRLittleEndian
 
 DATA = Path(os.environ.get("PNEUMOSPARK_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -140,6 +141,23 @@ def dicom(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, frame: bytes
         if value is None:
             delattr(header, keyword)
     return written(header, syntax)
+
+
+def rle(pixels: np.ndarray) -> bytes:
+    """One frame of RLE Lossless (PS3.5, annex G), of uint8 or uint16."""
+    bits, samples = pixels.itemsize * 8, 1 if pixels.ndim == 2 else 3
+    return RLELosslessEncoder.encode(
+        pixels,
+        rows=pixels.shape[0],
+        columns=pixels.shape[1],
+        number_of_frames=1,
+        samples_per_pixel=samples,
+        bits_allocated=bits,
+        bits_stored=bits,
+        pixel_representation=0,
+        photometric_interpretation="MONOCHROME2" if samples == 1 else "RGB",
+        planar_configuration=0,
+    )
 
 
 def written(header: Dataset, syntax: str) -> bytes:

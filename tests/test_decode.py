@@ -1,7 +1,9 @@
 import pickle
+import time
 import warnings
 from io import BytesIO
 
+import imagecodecs
 import images
 import numpy as np
 import pytest
@@ -15,7 +17,13 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+    SMPTEST211020UncompressedProgressiveActiveVideo,
 )
 
 from pneumospark.errors import DecodeError
@@ -310,6 +318,71 @@ def test_a_compressed_frame_is_decoded_and_must_have_the_size_of_the_header(
         decode(images.dicom(GREY[:-1], syntax, frame))
 
 
+def lossless(pixels: np.ndarray, bits: int) -> bytes:
+    return imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits)
+
+
+ENCODERS = {
+    JPEGLossless: lossless,
+    JPEGLosslessSV1: lossless,
+    JPEGLSLossless: lambda pixels, bits: imagecodecs.jpegls_encode(pixels),
+    JPEGLSNearLossless: lambda pixels, bits: imagecodecs.jpegls_encode(pixels, level=1),
+    JPEGExtended12Bit: lambda pixels, bits: imagecodecs.jpeg8_encode(pixels, bitspersample=bits, level=100),
+    RLELossless: lambda pixels, bits: images.rle(pixels),
+}
+LOSSY = {JPEGLSNearLossless: 1, JPEGExtended12Bit: 2}
+"""How many of the stored levels a pixel may be off."""
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("syntax", ENCODERS, ids=lambda syntax: syntax.name[:24])
+def test_each_compression_gives_the_pixels_of_the_uncompressed_file(syntax, bits: int) -> None:
+    if syntax == JPEGExtended12Bit and bits not in (8, 12):
+        pytest.skip("the process has 8 or 12 bits (ITU-T T.81, table B.2)")
+    stored = images.ramp(white=2**bits - 1)
+    plain = decode(images.dicom(stored, BitsStored=bits))
+    decoded = decode(images.dicom(stored, syntax, ENCODERS[syntax](stored, bits), BitsStored=bits))
+    step = 1 if bits == 8 else 65535 / (2**bits - 1)
+    off = np.abs(decoded.pixels.astype(int) - plain.pixels).max()
+    assert off <= (LOSSY[syntax] * step + 1 if syntax in LOSSY else 0)
+    assert (decoded.bits, decoded.pixels.dtype) == (bits, plain.pixels.dtype)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, RLELossless], ids=lambda syntax: syntax.name[:24])
+def test_compressed_signed_and_coloured_pictures_are_those_of_the_uncompressed_file(syntax) -> None:
+    signed = (images.ramp(white=4000).astype(np.int16) - 1500).astype("<i2")
+    frame = ENCODERS[syntax](signed.view(np.uint16) & 0x0FFF, 12)
+    plain, decoded = (decode(images.dicom(signed, *more, BitsStored=12)) for more in ((), (syntax, frame)))
+    np.testing.assert_array_equal(decoded.pixels, plain.pixels)
+    colour = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+    decoded = decode(images.dicom(colour, syntax, ENCODERS[syntax](colour, 8)))
+    np.testing.assert_array_equal(decoded.pixels, decode(images.dicom(colour)).pixels)
+    assert decoded.photometric == "RGB"
+
+
+@pytest.mark.parametrize("syntax", ENCODERS, ids=lambda syntax: syntax.name[:24])
+def test_a_compressed_frame_of_another_size_or_cut_is_refused(syntax) -> None:
+    stored = np.random.default_rng(0).integers(0, 4096, (24, 40)).astype(np.uint16)
+    frame = ENCODERS[syntax](stored, 12)
+    other = images.dicom(stored[:-1], syntax, frame, BitsStored=12)
+    assert reason_of(other) == "corrupt"
+    if syntax != RLELossless:
+        with pytest.raises(DecodeError, match="corrupt: DICOM of 40 x 23 pixels holds 40 x 24"):
+            decode(other)
+    reasons = {reason_of(images.dicom(stored, syntax, frame[:end], BitsStored=12)) for end in range(70, len(frame) - 2)}
+    assert reasons <= {"truncated", "corrupt"}
+
+
+def test_a_damaged_frame_of_jpeg_ls_takes_no_longer_than_a_good_one() -> None:
+    """CharLS counts two thousand million zero bits at the end of a cut frame that ends in zeros."""
+    frame = imagecodecs.jpegls_encode(np.random.default_rng(0).integers(0, 65536, (64, 80)).astype(np.uint16))
+    started = time.process_time()
+    for end in range(3000, 3400):
+        cut = images.dicom(np.zeros((64, 80), np.uint16), JPEGLSLossless, frame[:end] + b"\0")
+        assert reason_of(cut) == "truncated"
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -323,8 +396,8 @@ def test_a_compressed_frame_is_decoded_and_must_have_the_size_of_the_header(
         (images.dicom(GREY.astype(np.uint32)), "unsupported: DICOM with 32 bits a sample as MONOCHROME2"),
         (images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e308"), None),
         (
-            images.dicom(GREY, JPEGLosslessSV1, b"\xff\xd8"),
-            "unsupported: DICOM transfer syntax JPEG Lossless, Non-Hier",
+            images.dicom(GREY, SMPTEST211020UncompressedProgressiveActiveVideo, b"\xff\xd8"),
+            "unsupported: DICOM transfer syntax SMPTE ST 2110-20",
         ),
         (images.dicom(GREY, DeflatedExplicitVRLittleEndian), "unsupported: DICOM transfer syntax Deflated"),
         (
@@ -383,6 +456,9 @@ SAMPLES = {
     "j2k": images.dicom(
         GREY, JPEG2000Lossless, images.saved(Image.fromarray(GREY), "JPEG2000", no_jp2=True), RescaleSlope=2
     ),
+    "lossless": images.dicom(GREY16, JPEGLosslessSV1, lossless(GREY16, 12), BitsStored=12),
+    "ls": images.dicom(GREY16, JPEGLSLossless, imagecodecs.jpegls_encode(GREY16), BitsStored=12),
+    "rle": images.dicom(GREY16, RLELossless, images.rle(GREY16), BitsStored=12),
 }
 
 

@@ -11,11 +11,11 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_windowing
 from pydicom.pixels.utils import pixel_array
 
 from pneumospark.errors import DecodeError
+from pneumospark.pixels import codecs
 
 TAGS = (
     "PatientID",
@@ -46,15 +46,15 @@ SYNTAXES = (
     uid.ExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
     uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,  # its 8-bit form; Pillow refuses the other
     uid.JPEG2000Lossless,
     uid.JPEG2000,
     uid.HTJ2KLossless,
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
+    *codecs.SYNTAXES,
 )
-"""A fixed list, since what else a machine has installed must not change pixels. Deflated and RLE are absent on purpose:
-pydicom inflates both without a limit. JPEG Lossless and JPEG-LS have no decoder among the pinned packages."""
+"""A fixed list, since what else a machine has installed must not change pixels. Deflated is absent on purpose: pydicom
+inflates it without a limit."""
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -85,11 +85,13 @@ def read(content: bytes, max_pixels: int) -> DicomPicture:
         syntax = _transfer_syntax(content)
         header = dcmread(BytesIO(content), specific_tags=list(TAGS))
         _check_header(header, max_pixels)
-        if syntax.is_encapsulated:
+        photometric, bits = str(header.PhotometricInterpretation), int(header.BitsStored)
+        if syntax in codecs.SYNTAXES:
+            _decompress(header, syntax)
+        elif syntax.is_encapsulated:
             _check_codestream(header)
         pixels = _grey(pixel_array(header), header)
-        photometric = str(header.PhotometricInterpretation)
-        return DicomPicture(pixels, int(header.BitsStored), photometric, _patient_id(header))
+        return DicomPicture(pixels, bits, photometric, _patient_id(header))
 
 
 def deidentified(content: bytes) -> bytes:
@@ -120,7 +122,7 @@ def _transfer_syntax(content: bytes) -> uid.UID:
     start.seek(132)
     meta = read_dataset(start, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
-    if syntax not in SYNTAXES or not get_decoder(syntax).is_available:
+    if syntax not in SYNTAXES:
         known = syntax.name != syntax
         raise DecodeError("unsupported", f"DICOM transfer syntax {syntax.name if known else 'missing or unknown'}")
     return syntax
@@ -146,8 +148,22 @@ def _check_codestream(header: Dataset) -> None:
     """Raise DecodeError where the compressed frame declares another size, for the decoder would believe it."""
     frame = get_frame(header.PixelData, 0, number_of_frames=1)
     columns, rows = Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")).size
-    if (rows, columns) != (header.Rows, header.Columns):
-        raise DecodeError("corrupt", f"DICOM of {header.Columns} x {header.Rows} pixels holds {columns} x {rows}")
+    codecs.check_size((rows, columns), (header.Rows, header.Columns))
+
+
+def _decompress(header: Dataset, syntax: uid.UID) -> None:
+    """Put the samples of the compressed frame in its place, so that pydicom goes on as with an uncompressed file."""
+    samples = header.SamplesPerPixel
+    shape = (header.Rows, header.Columns, samples)[: 2 if samples == 1 else 3]
+    frame = get_frame(header.PixelData, 0, number_of_frames=1)
+    pixels = codecs.decompress(frame, syntax, shape, header.BitsAllocated)
+    header.PixelData = pixels.tobytes()
+    header.BitsAllocated = pixels.itemsize * 8
+    header.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    if samples > 1:
+        header.PlanarConfiguration = 0
+        if syntax == uid.JPEGExtended12Bit:
+            header.PhotometricInterpretation = "RGB"  # the decoder has converted it already
 
 
 def _patient_id(header: Dataset) -> str | None:
