@@ -1,4 +1,4 @@
-"""The compressed frames of DICOM files that pydicom does not decode safely or at all: JPEG Lossless, JPEG-LS, 12-bit JPEG, RLE."""
+"""Frames of DICOM files in JPEG Lossless, JPEG-LS, 12-bit JPEG and RLE: what pydicom alone decodes unsafely or not."""
 
 import struct
 from typing import Any
