@@ -8,29 +8,40 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import ScoreConfig, parse
 from pneumospark.errors import SourceError
 from pneumospark.io import bundle
-from pneumospark.io.files import canonical, resolve, store_of
-from pneumospark.io.run import Counts, log, run
+from pneumospark.io.files import Store, canonical, resolve, store_of
+from pneumospark.io.lock import locked
+from pneumospark.io.metering import Meter
+from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session, ship
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
 from pneumospark.schemas import PREDICTIONS, QUARANTINE
 from pneumospark.tables import quality
+from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import refused
 from pneumospark.tables.predictions import Scorer, predictions, prepare_file, unscored
-from pneumospark.tables.sources import list_files, spread, without_known, without_same_bytes
+from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
 
 
 def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(ScoreConfig, argv)
-    spark, run_id = session("score"), new_run_id()
+    spark = session("score")
     store = store_of(spark)
     root = resolve(config.source, store, "--source")
     model = bundle.read(canonical(config.bundle), store)
+    with locked(canonical(config.predictions), store, "score", spark.sparkContext.cancelAllJobs):
+        counts = _score(spark, config, root, store, model)
+    return check_quarantined(counts, config.max_quarantined)
+
+
+def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, model: bundle.Bundle) -> Counts:
+    run_id, meter = new_run_id(), Meter(spark, store.read)
     ship(spark, model.folder, f"bundle-{model.model_id}")
     scorer = Scorer(
         model.model_id,
@@ -48,17 +59,19 @@ def main(argv: list[str] | None = None) -> Counts:
     if not (found := listed.count()):
         raise SourceError(f"--source {root}: expected image files, found none")
     done = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("model_id") == model.model_id)
-    due = without_known(unscored(listed, done), read(spark, quarantine_uri, QUARANTINE, missing_ok=True))
-    files = spread(without_same_bytes(due, done, store.read).persist(), FILE_BYTES)
+    done = current(done)
+    refusals = refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done)
+    due = without_known(unscored(listed, done), settled(refusals, config.retry_quarantine))
+    files = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
     count = files.count()
     log.info("score: %d files, %d of them to score", found, count)
 
     make_predict = partial(bundle.make_predict, f"bundle-{model.model_id}")
-    rows = predictions(files, store.read, make_predict, scorer)
+    rows = predictions(files, meter.read, make_predict, scorer)
     scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
     table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)
     lost = quality.unaccounted(files, table).persist()
-    bad = refused(lost, partial(prepare_file, read=store.read, scorer=scorer), "score")
+    bad = refused(lost, partial(prepare_file, read=meter.read, scorer=scorer), "score")
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
     refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(F.col("run_id") == run_id)
     quality.check_all_accounted(quality.unaccounted(files, table, refusals), "score")
@@ -71,6 +84,7 @@ def main(argv: list[str] | None = None) -> Counts:
         "quarantined": quarantined,
         "predictions": quality.counts(table, "prediction"),
         "reasons": quality.counts(refusals, "reason"),
+        **meter.counts(),
     }
 
 

@@ -56,6 +56,12 @@ class IngestConfig:
     )
     salt: str = option("another salt draws other patients into each split", "")
     max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
+    retry_quarantine: bool = option("try files again that were refused and have not changed since", False)
+    max_quarantined: float = option(
+        "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails",
+        5.0,
+        least=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,12 @@ class ScoreConfig:
     quarantine: str = uri("table of refused files to write or to add to")
     batch_size: int = option("images per forward pass", 32, least=1)
     max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
+    retry_quarantine: bool = option("try files again that were refused and have not changed since", False)
+    max_quarantined: float = option(
+        "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails",
+        5.0,
+        least=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,8 @@ def _parser(section: str, job: type[Any]) -> argparse.ArgumentParser:
             _flag(entry.name),
             dest=entry.name,
             metavar=shown or METAVARS.get(hints[entry.name], entry.name.upper()),
+            nargs="?" if hints[entry.name] is bool else None,
+            const="true" if hints[entry.name] is bool else None,  # `--augment` alone says true
             help=f"{entry.metadata['help']} ({default})",
         )
     parser.add_argument("--config", metavar="FILE.toml", help="settings of all jobs, as in conf/pipeline.toml")

@@ -1,5 +1,7 @@
 """Every error that pneumospark raises on purpose: a job that meets one prints its message and stops."""
 
+from collections.abc import Mapping
+
 
 class PneumosparkError(Exception):
     """The base of all: a message for the person who runs the job, without a traceback."""
@@ -23,6 +25,18 @@ class LostRowsError(PneumosparkError):
 
 class TrainingError(PneumosparkError):
     """A training that went astray: its loss is no number any more."""
+
+
+class QuarantineError(PneumosparkError):
+    """More of a run's files were refused than a setting allows; everything is written, and `counts` is the summary."""
+
+    def __init__(self, message: str, counts: Mapping[str, object]) -> None:
+        super().__init__(message)
+        self.counts = counts
+
+
+class LockError(PneumosparkError):
+    """Another run writes into the same table, or has taken it over."""
 
 
 class LeakError(PneumosparkError):

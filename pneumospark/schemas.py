@@ -43,6 +43,7 @@ IMAGES = _struct(
     ("length", LONG),  # bytes
     ("modified_at", TIME),
     ("ingest_id", STRING),
+    ("replaces", STRING),  # image_id of the row of the same path that this one makes void; null for a new path
     ("run_id", STRING),
 )
 
@@ -63,6 +64,13 @@ PREPARED = _struct(
     ("split", STRING),
     ("pixels", BYTES),  # uint8, row-major, height x width x channels of the spec
     ("spec", STRING),  # ImageSpec.fingerprint()
+    ("run_id", STRING),
+)
+
+STALE = _struct(
+    ("image_id", STRING),
+    ("row_run_id", STRING),  # run_id of the row of `prepared` or `features` that no longer says what `images` says
+    ("reason", STRING),  # replaced | conflict | relabelled
     ("run_id", STRING),
 )
 

@@ -13,7 +13,7 @@ from pyarrow.filesystem import DaskFileSystem
 
 from pneumospark.errors import ConfigError, LostRowsError
 from pneumospark.io.files import Store, scheme_of
-from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock
+from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock, counts
 from pneumospark.labels import PNEUMONIA
 
 ROW_GROUPS_AHEAD = 2
@@ -62,7 +62,7 @@ class Feed:
         census, column, key = Census(), self.stock.column, VERSION_COLUMNS[self.stock.column]
         with make_batch_reader(
             _petastorm_url(self.stock.uri),
-            schema_fields=["image_id", "label", key, column],
+            schema_fields=["image_id", "run_id", "label", key, column],
             filters=[("split", "=", self.split)],
             reader_pool_type="thread",
             workers_count=1,  # one keeps the order; a training never waits for reading
@@ -73,6 +73,7 @@ class Feed:
         ) as reader:
             for group in reader:
                 wanted = np.isin(group.label, LABELS) & (getattr(group, key) == self.stock.version)
+                wanted &= counts(group.run_id, group.image_id, self.stock.stale)
                 census = census.plus(group.image_id[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)

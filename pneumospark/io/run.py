@@ -14,10 +14,11 @@ from typing import Any
 from pyspark.errors import PythonException
 
 from pneumospark import __version__
-from pneumospark.errors import PneumosparkError
+from pneumospark.errors import PneumosparkError, QuarantineError
 
 log = logging.getLogger("pneumospark")
 Counts = dict[str, Any]
+FEW = 10
 
 
 def run(job: str, main: Callable[[], Counts]) -> int:
@@ -45,12 +46,32 @@ def run(job: str, main: Callable[[], Counts]) -> int:
 def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
     """Run `main` and print one line of JSON: job, counts, seconds and, where `images` is known, its rate."""
     started = time.monotonic()
-    counts = main()
+    try:
+        counts, error = main(), None
+    except QuarantineError as refused:  # the run is done and all is written: its counts are due
+        counts, error = dict(refused.counts), refused
     seconds = time.monotonic() - started
     rate = {"images_per_second": round(counts["images"] / seconds, 1)} if counts.get("images") else {}
     summary = {"job": job, **counts, "seconds": round(seconds, 1), **rate}
     print(json.dumps(summary), flush=True)
+    if error:
+        raise error
     return summary
+
+
+def check_quarantined(counts: Counts, percent: float) -> Counts:
+    """The counts; raises QuarantineError where more than `percent` of the files that a run looked at were refused.
+
+    Fewer than FEW refusals never do: one bad file of three says nothing of the corpus.
+    """
+    looked_at, refused = counts["files"] - counts["known"], counts["quarantined"]
+    if refused >= FEW and refused > looked_at * percent / 100:
+        raise QuarantineError(
+            f"{refused} of {looked_at} new files are in quarantine, more than {percent:g} %: {counts['reasons']}; all "
+            "rows are written. Is it the right source? --max-quarantined 100 lets it pass",
+            counts,
+        )
+    return counts
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -15,6 +15,8 @@ from pneumospark.io.files import scratch_folder
 DEFAULTS = {
     # A batch of rows that hold whole images: Spark's own default of 10,000 rows would be gigabytes.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
+    # And 64 rows of 100 MB would be 6 GB. A batch ends with the row that passes this.
+    "spark.sql.execution.arrow.maxBytesPerBatch": "32m",
     "spark.sql.session.timeZone": "UTC",
     # Spark's own default, INT96, says nothing of UTC to other readers and has no statistics to skip row groups by.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",

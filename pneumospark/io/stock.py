@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pneumospark.errors import TableError
 from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, plain
+from pneumospark.io.tables import STALE_FOLDER
 from pneumospark.labels import NORMAL, PNEUMONIA
 
 LABELS = (NORMAL, PNEUMONIA)
@@ -40,8 +41,9 @@ class Stock:
     version: str
     census: dict[str, Census]  # by split
     labels: dict[str, dict[str, int]]  # by split: rows of each label
-    unlabelled: int  # rows of other labels or none
+    unlabelled: int  # rows of other labels or none, void ones left out
     length: int  # bytes of a row's pixels, numbers of its features
+    stale: frozenset[tuple[str, str]]  # run_id and image_id of rows that `extract` has declared void
 
     def facts(self) -> dict[str, Any]:
         """What a bundle says of its data: the hash of the rows stands for the table."""
@@ -58,10 +60,11 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     Raises TableError where there is no such table, where it holds several versions and none is named, and where train
     or validation lack one of the two labels.
     """
-    names = ["image_id", "label", "split", key := VERSION_COLUMNS[column]]
+    names = ["image_id", "run_id", "label", "split", key := VERSION_COLUMNS[column]]
     store.exists(uri)  # raises SourceError where the store itself is not there
     try:
         table = _files(uri, store).to_table(columns=names).to_pandas()
+        stale = _read_stale(uri, store)
     except (*FAILURES, pyarrow.ArrowException) as error:
         raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
     found = sorted(table[key].unique())
@@ -70,6 +73,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     if (version := version or found[0]) not in found:
         raise TableError(f"{uri}: expected rows of {key} {version}, found {found}")
     table = table[table[key] == version]
+    table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stale)]
     rows = table[table["label"].isin(LABELS)]
     labels = {
         split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in LABELS}
@@ -81,7 +85,23 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
     one = _files(uri, store).head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
     length = len(one[column][0].as_py())
-    return Stock(uri, column, version, census, labels, len(table) - len(rows), length)
+    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, stale)
+
+
+def counts(
+    run_ids: NDArray[np.str_], image_ids: NDArray[np.str_], stale: frozenset[tuple[str, str]]
+) -> NDArray[np.bool_]:
+    """(n,) bool: whether a row counts, given (n,) run ids and (n,) image ids, and those that are void."""
+    if not stale:
+        return np.ones(len(image_ids), bool)
+    return np.array([pair not in stale for pair in zip(run_ids.tolist(), image_ids.tolist(), strict=True)], bool)
+
+
+def _read_stale(uri: str, store: Store) -> frozenset[tuple[str, str]]:
+    if not store.exists(folder := f"{uri}/{STALE_FOLDER}"):
+        return frozenset()
+    table = _files(folder, store).to_table(columns=["row_run_id", "image_id"])
+    return frozenset(zip(table["row_run_id"].to_pylist(), table["image_id"].to_pylist(), strict=True))
 
 
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:

@@ -10,7 +10,10 @@ from pyspark.sql.types import StructType
 
 from pneumospark.errors import TableError
 from pneumospark.io.files import store_of
-from pneumospark.schemas import FEATURES, PREPARED
+from pneumospark.schemas import FEATURES, PREPARED, STALE
+
+STALE_FOLDER = "_stale/rows"
+"""Below a table: readers pass over names that begin with "_"."""
 
 FILE_BYTES = 128 * 2**20
 PARQUET = {
@@ -24,8 +27,11 @@ PARQUET = {
 
 
 def new_run_id() -> str:
-    """A new id: time and chance. It begins with a letter, or Spark would read it back as a number."""
-    return f"r{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    """A new id: time and chance; of two runs of a table, which lock each other out, the later one's is the greater.
+
+    It begins with a letter, or Spark would read it back as a number.
+    """
+    return f"r{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
 
 
 def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool = False) -> DataFrame:
@@ -59,6 +65,19 @@ def append(rows: DataFrame, uri: str, schema: StructType, run_id: str, row_bytes
     by_split = ["split"] if schema in (PREPARED, FEATURES) else []
     rows.select(*stored.names).write.options(**options).partitionBy(*by_split).mode("error").parquet(folder)
     return rows.sparkSession.read.schema(stored).parquet(folder).count()
+
+
+def read_stale(spark: SparkSession, uri: str) -> DataFrame:
+    """The rows of a table that are void, STALE."""
+    return read(spark, f"{uri.rstrip('/')}/{STALE_FOLDER}", STALE, missing_ok=True)
+
+
+def mark_stale(rows: DataFrame, uri: str, run_id: str) -> dict[str, int]:
+    """Declare rows of a table void, as run `run_id`; how many, by reason."""
+    found = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+    if found:
+        append(rows, f"{uri.rstrip('/')}/{STALE_FOLDER}", STALE, run_id)
+    return found
 
 
 def check(table: DataFrame, schema: StructType, name: str) -> None:

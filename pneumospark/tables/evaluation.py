@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from pneumospark.errors import TableError
 from pneumospark.labels import NORMAL, PNEUMONIA
+from pneumospark.tables.history import current
 
 
 def one_model(predictions: DataFrame, model_id: str | None) -> str:
@@ -18,10 +19,15 @@ def one_model(predictions: DataFrame, model_id: str | None) -> str:
 
 
 def judged(predictions: DataFrame, images: DataFrame) -> DataFrame:
-    """path, label, split, prediction, probability, threshold of each scored image that is normal or pneumonia."""
-    truth = images.where(F.col("label").isin(NORMAL, PNEUMONIA)).select("path", "image_id", "label", "split")
-    return predictions.join(truth, ["path", "image_id"]).select(
-        "path", "label", "split", "prediction", "probability", "threshold"
+    """path, label, split, prediction, probability, threshold of each scored image that is normal or pneumonia.
+
+    Of one model. A file that has changed counts as it is now, and once it has been scored as that.
+    """
+    truth = current(images).where(F.col("label").isin(NORMAL, PNEUMONIA)).select("path", "image_id", "label", "split")
+    return (
+        current(predictions)
+        .join(truth, ["path", "image_id"])
+        .select("path", "label", "split", "prediction", "probability", "threshold")
     )
 
 

@@ -9,7 +9,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 
+from pneumospark.tables.history import FACTS, with_state
+
 MakePredict = Callable[[], Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]]
+
+
+def choose_features(prepared: DataFrame, live: DataFrame, done: DataFrame) -> DataFrame:
+    """image_id and state of the rows of `prepared`, of which `live` are those that count.
+
+    "known": `done`, the features there are, has it with the same facts; "wanted": not yet; "replaced": it is void.
+    """
+    void = prepared.join(live.select("image_id"), "image_id", "left_anti")
+    states = with_state(live.select("image_id", *FACTS), done).select("image_id", "state")
+    return states.unionAll(void.select("image_id", F.lit("replaced").alias("state")))
 
 
 def features(prepared: DataFrame, backbone: str, make_extract: MakePredict, batch_size: int) -> DataFrame:

@@ -36,7 +36,7 @@ class Rules:
 
 
 def images(files: DataFrame, read: Read, rules: Rules) -> DataFrame:
-    """IMAGES rows (without run_id) of those files that decode; `files` has LISTED and LABELS columns."""
+    """IMAGES rows (without run_id) of those files that decode; `files` has LISTED, LABELS and `replaces`."""
     schema = without_run_id(IMAGES)
     return files.mapInArrow(lambda batches: packed(_rows(batches, read, rules), schema), schema)
 
@@ -82,6 +82,7 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
         "length": file["length"],  # as listed: a file that grows while it is read is seen as changed next time
         "modified_at": file["modified_at"],
         "ingest_id": rules.ingest_id,
+        "replaces": file["replaces"],
     }
 
 

@@ -1,34 +1,37 @@
 """The `prepared` table: each distinct image once, as the pixels of one ImageSpec."""
 
 import sys
+from collections.abc import Iterable, Iterator
 
-import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
 from pneumospark.errors import DecodeError, TableError
 from pneumospark.pixels.prepare import pixels_of
+from pneumospark.schemas import PREPARED
 from pneumospark.spec import ImageSpec
+from pneumospark.tables.history import FACTS, with_state
+from pneumospark.tables.images import Row, packed, without_run_id
 
-STATES = ("wanted", "known", "duplicate", "conflict")
+STATES = ("wanted", "known", "duplicate", "conflict", "replaced")
 
 
 def choose(images: DataFrame, done: DataFrame) -> DataFrame:
     """Every row of `images` by path, image_id, run_id and `state`; reads no pixels.
 
-    "conflict": equal bytes have two labels; "duplicate": another row of the same bytes comes first (a labelled one,
-    then by path); "known": `done` (prepared rows of this spec) has the image; "wanted": what is to be prepared.
+    "replaced": the file has changed since, and has a newer row; "conflict": equal bytes have two labels; "duplicate":
+    another row of the same bytes comes first (a labelled one, then by path); "known": `done` (rows of this spec that
+    count) has the image with the same patient, label and split; "wanted": what is to be prepared.
     """
-    same = Window.partitionBy("image_id")
+    replaced = F.col("run_id") < F.max("run_id").over(Window.partitionBy("path"))
+    rows = images.select("path", "image_id", "run_id", *FACTS).withColumn("replaced", replaced)
+    same = Window.partitionBy("replaced", "image_id")
     first = F.row_number().over(same.orderBy(F.col("label").isNull(), "path", "run_id"))
     labels = F.size(F.collect_set("label").over(same))
-    state = (
-        F.when(labels > 1, "conflict").when(first > 1, "duplicate").when(F.col("known"), "known").otherwise("wanted")
-    )
-    known = done.select("image_id", F.lit(True).alias("known"))
-    rows = images.select("path", "image_id", "run_id", "label").join(known, "image_id", "left")
-    return rows.select("path", "image_id", "run_id", state.alias("state"))
+    left_out = F.when(F.col("replaced"), "replaced").when(labels > 1, "conflict").when(first > 1, "duplicate")
+    rows = with_state(rows.withColumn("left_out", left_out), done)
+    return rows.select("path", "image_id", "run_id", F.coalesce("left_out", "state").alias("state"))
 
 
 def prepared(images: DataFrame, chosen: DataFrame, spec: ImageSpec) -> DataFrame:
@@ -40,22 +43,16 @@ def prepared(images: DataFrame, chosen: DataFrame, spec: ImageSpec) -> DataFrame
     runs = [row["run_id"] for row in chosen.where("state = 'wanted'").select("run_id").distinct().collect()]
     left_out = chosen.where(F.col("run_id").isin(runs) & (F.col("state") != "wanted")).drop("state")
     wanted = images.where(F.col("run_id").isin(runs)).join(F.broadcast(left_out), left_out.columns, "left_anti")
-    return wanted.select(
-        "image_id",
-        "patient_id",
-        "label",
-        "split",
-        _prepare(spec)("path", "content").alias("pixels"),
-        F.lit(spec.fingerprint()).alias("spec"),
-    )
+    schema = without_run_id(PREPARED)
 
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
+        for batch in batches:
+            for place in range(batch.num_rows):  # one by one: a batch of images is not held twice
+                row = {name: batch[name][place].as_py() for name in batch.schema.names}
+                yield {**row, "pixels": _pixels(row["path"], row.pop("content"), spec), "spec": spec.fingerprint()}
 
-def _prepare(spec: ImageSpec):  # type: ignore[no-untyped-def] # what pandas_udf returns has no public name
-    @pandas_udf("binary")  # type: ignore[call-overload, untyped-decorator] # its stubs lack the form by type hints
-    def pixels(paths: pd.Series, contents: pd.Series) -> pd.Series:
-        return pd.Series([_pixels(path, content, spec) for path, content in zip(paths, contents, strict=True)])
-
-    return pixels
+    columns = ("path", "content", "image_id", *FACTS)
+    return wanted.select(*columns).mapInArrow(lambda batches: packed(rows(batches), schema), schema)
 
 
 def _pixels(path: str, content: bytes, spec: ImageSpec) -> bytes:

@@ -7,7 +7,7 @@ from functools import reduce
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql import functions as F
 
 from pneumospark.errors import DecodeError, SourceError
 from pneumospark.schemas import LISTED
@@ -52,19 +52,29 @@ def without_known(files: DataFrame, known: DataFrame) -> DataFrame:
     return files.join(known.select(*LISTED.names).distinct(), LISTED.names, "left_anti")
 
 
-def without_same_bytes(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> DataFrame:
-    """Files without those that are newer than their row in `done` (path, image_id) and yet hold the same bytes.
+def settled(refusals: DataFrame, retry: bool) -> DataFrame:
+    """Refusals to go by: none with `retry`, else all but those of a store that failed, which may not fail now."""
+    return refusals.where("false" if retry else "reason <> 'unreadable'")
 
-    Only files whose path is in `done` are read for this: a copy that was made anew, a touched file.
+
+def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> DataFrame:
+    """`files` and `replaces`, the image_id that their path has in `done`, null for a new path.
+
+    Left out are those that still hold these very bytes: a copy that was made anew, a touched file. Only files whose
+    path is in `done`, a row for each path, are read for this.
     """
 
-    @pandas_udf("string")  # type: ignore[call-overload, untyped-decorator] # its stubs lack the form by type hints
-    def image_ids(paths: pd.Series) -> pd.Series:
-        return paths.map(lambda path: _hash_or_none(path, read))
+    # Not a UDF: Spark would move that below the joins, and so read files that are to be left alone.
+    def same_bytes(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            same = [
+                _hash_or_none(path, read) == seen for path, seen in zip(batch["path"], batch["replaces"], strict=True)
+            ]
+            yield batch.loc[same, ["path"]]
 
-    seen_before = files.join(done.select("path").distinct(), "path", "left_semi")
-    hashed = seen_before.select("path", image_ids("path").alias("image_id"))
-    return files.join(hashed.join(done, ["path", "image_id"], "left_semi"), "path", "left_anti")
+    known = done.select("path", F.col("image_id").alias("replaces"))
+    same = files.join(known, "path").select("path", "replaces").mapInPandas(same_bytes, "path string")
+    return files.join(same, "path", "left_anti").join(known, "path", "left")
 
 
 def spread(files: DataFrame, file_bytes: int) -> DataFrame:
