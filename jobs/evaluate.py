@@ -4,52 +4,101 @@ spark-submit jobs/evaluate.py --predictions /tables/predictions --images /tables
 """
 
 import sys
+from collections.abc import Sequence
+from functools import partial
+from itertools import zip_longest
+
+from pyspark.sql import DataFrame
 
 from pneumospark.config import EvaluateConfig, parse
+from pneumospark.errors import BundleError, ConfigError
+from pneumospark.io import bundle, gallery
 from pneumospark.io.files import canonical, store_of
-from pneumospark.io.report import samples, write_report
+from pneumospark.io.report import write_report
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.tables import read
-from pneumospark.labels import PNEUMONIA
-from pneumospark.learn.metrics import curves, metrics
+from pneumospark.learn.bootstrap import Terms
+from pneumospark.learn.compare import compare
+from pneumospark.learn.judge import Cases, Judgement, judge
 from pneumospark.schemas import IMAGES, PREDICTIONS
 from pneumospark.tables import evaluation
 
-SAMPLES = 18
+MISTAKES, DRAWN = 12, 12
 SUMMARY = ("accuracy", "precision", "recall", "specificity", "f1", "roc_auc", "mse", "mae", "rmse", "confusion")
 
 
 def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(EvaluateConfig, argv)
+    terms = Terms(config.prevalence, config.resamples, config.seed)
     spark = session("evaluate")
-    store, report = store_of(spark), canonical(config.report)
     images = read(spark, canonical(config.images), IMAGES)
-    scored = read(spark, canonical(config.predictions), PREDICTIONS)
-    model_id = evaluation.one_model(scored, config.model_id)
-    rows = evaluation.judged(scored.where(scored["model_id"] == model_id), images).persist()
-    split = evaluation.choose_split(rows, config.split)
-    of_split = rows if split == "all" else rows.where(rows["split"] == split)
-    judged = of_split.select("label", "probability", "threshold").toPandas()
-    log.info("evaluate: %d images of split %s", len(judged), split)
-    truth, probability = (judged["label"] == PNEUMONIA).to_numpy(dtype="int64"), judged["probability"].to_numpy()
-    figures = metrics(truth, probability, float(judged["threshold"].iloc[0]))
+    predictions = read(spark, canonical(config.predictions), PREDICTIONS)
+    model_id = evaluation.one_model(predictions, config.model_id)
+    scored = evaluation.labelled(evaluation.of_model(predictions, model_id), images, config.subgroups).persist()
+    split = evaluation.choose_split(evaluation.judged(scored), config.split)
+    rows = evaluation.judged(evaluation.of_split(scored, split))
+    externals = _externals(config, model_id, terms)
+    more: Counts = {"model_id": model_id, "split": split, "external": [external.figures for external in externals]}
+    if config.against:
+        second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against))
+        tests = compare(**evaluation.paired(rows, second), terms=terms)
+        more["comparison"] = {"first": model_id, "second": config.against, **tests}
+    internal = _judged(f"{split} split", evaluation.of_split(scored, split), config.subgroups, terms, more)
+    errors, drawn = _pictures(rows, images, config.bundle, model_id)
     facts = {"model": model_id, "split": split, "predictions": config.predictions, "images": config.images}
     write_report(
-        report,
-        title=f"pneumospark: {split} split",
-        metrics=figures,
-        curves=curves(truth, probability),
-        truth=truth,
-        probability=probability,
-        balance=evaluation.balance(rows),
-        samples=samples((row.asDict() for row in evaluation.gallery(of_split, SAMPLES).collect()), store.read),
-        facts=facts | versions("pyspark", "scikit-learn"),
-        open_for_write=store.open_for_write,
+        canonical(config.report),
+        internal=internal,
+        externals=externals,
+        balance=evaluation.balance(evaluation.judged(scored)),
+        errors=errors,
+        samples=drawn,
+        facts=facts | versions("pyspark", "scikit-learn", "scipy"),
+        open_for_write=store_of(spark).open_for_write,
     )
+    figures = internal.figures
     chosen = {name: figures[name] for name in SUMMARY}
-    return {"model_id": model_id, "split": split, "images": len(judged), **chosen, "report": f"{report}/index.html"}
+    page = f"{canonical(config.report)}/index.html"
+    return {"model_id": model_id, "split": split, "images": figures["n"], **chosen, "report": page}
+
+
+def _judged(name: str, scored: DataFrame, facts: Sequence[str], terms: Terms, more: Counts) -> Judgement:
+    cases = Cases(**evaluation.cases(evaluation.judged(scored), facts))
+    log.info("evaluate: %d images of %s", len(cases.truth), name)
+    return judge(name, cases, terms, {**more, "other_labels": evaluation.others(scored)})
+
+
+def _externals(config: EvaluateConfig, model_id: str, terms: Terms) -> list[Judgement]:
+    """Each external set, judged by the same model, threshold and terms, over all its splits."""
+    spark, found = session("evaluate"), []
+    for predictions_uri, images_uri in zip_longest(config.external_predictions, config.external_images):
+        if not (predictions_uri and images_uri):
+            raise ConfigError("evaluate: expected as many --external-predictions as --external-images")
+        images = read(spark, canonical(images_uri), IMAGES)
+        predictions = evaluation.of_model(read(spark, canonical(predictions_uri), PREDICTIONS), model_id)
+        facts = [fact for fact in config.subgroups if fact in evaluation.facts_of(images)]
+        scored = evaluation.labelled(predictions, images, facts).persist()
+        evaluation.choose_split(evaluation.judged(scored), "all")
+        found.append(_judged(images_uri, scored, facts, terms, {}))
+    return found
+
+
+def _pictures(rows: DataFrame, images: DataFrame, uri: str | None, model_id: str) -> Sequence[list[gallery.Sample]]:
+    """The surest mistakes, with overlays where the bundle is at hand, and others drawn at random."""
+    wrong = [row.asDict() for row in evaluation.mistakes(rows, MISTAKES).collect()]
+    drawn = [row.asDict() for row in evaluation.drawn(rows, [row["path"] for row in wrong], DRAWN).collect()]
+    if uri is None:
+        return [gallery.samples(some, images) for some in (wrong, drawn)]
+    model = bundle.read(canonical(uri), store_of(session("evaluate")))
+    if model.model_id != model_id:
+        raise BundleError(f"--bundle {uri}: expected that of model {model_id}, found that of {model.model_id}")
+    from pneumospark.learn.explain import grad_cam  # TensorFlow, only where there is a network to explain
+
+    explain = partial(grad_cam, bundle.load_model(model.folder / bundle.MODEL))
+    seen = [gallery.samples(some, images, model.spec) for some in (wrong, drawn)]
+    return [gallery.explained(seen[0], model.spec, explain), seen[1]]
 
 
 if __name__ == "__main__":

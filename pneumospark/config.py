@@ -36,6 +36,11 @@ def uri(text: str, default: Any = MISSING) -> Any:
     return option(text, default, value="URI")
 
 
+def uris(text: str) -> Any:
+    """A field that takes tables, none by default."""
+    return option(f"tables {text}", (), value="URI,...")
+
+
 @dataclass(frozen=True)
 class IngestConfig:
     """Files of a source into `images`; those that are no images into `quarantine`."""
@@ -125,7 +130,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`predictions` against the labels of `images`: metrics.json and index.html."""
+    """`predictions` against the labels of `images`: figures with intervals, as metrics.json and index.html."""
 
     predictions: str = uri("table of predictions to judge")
     images: str = uri("table of images that has the labels")
@@ -136,6 +141,20 @@ class EvaluateConfig:
         ("auto", "train", "validation", "test", "all"),
     )
     model_id: str | None = option("model to judge, where predictions hold several", None, value="ID")
+    against: str | None = option(
+        "a second model of the same predictions, to compare on the same images", None, value="ID"
+    )
+    subgroups: tuple[str, ...] = option(
+        "columns of images, or further ones of its manifest, to judge group by group",
+        ("findings", "source"),
+        value="COLUMN,...",
+    )
+    prevalence: float = option("share of pneumonia among those examined, for PPV and NPV", 0.1, least=1e-6)
+    resamples: int = option("of patients, for the bootstrap's intervals; 0: none", 2000, least=0)
+    seed: int = option("of these resamples", 0, least=0)
+    external_predictions: tuple[str, ...] = uris("of other hospitals, scored with the same bundle, to judge beside")
+    external_images: tuple[str, ...] = uris("of --external-predictions, one each, in the same order")
+    bundle: str | None = uri("the model's bundle: its pixels, and where it looked, for the worst errors", None)
 
 
 JOBS: dict[str, type[Any]] = {

@@ -13,12 +13,18 @@ import pytest
 from PIL import Image
 
 from pneumospark.io import plots
-from pneumospark.io.report import PUBLISHED, Sample, write_report
-from pneumospark.learn.metrics import curves, metrics
+from pneumospark.io.gallery import Sample, explained, overlay
+from pneumospark.io.report import PUBLISHED, ROWS, write_report
+from pneumospark.learn.bootstrap import Terms
+from pneumospark.learn.compare import compare
+from pneumospark.learn.judge import Cases, judge
+from pneumospark.learn.metrics import metrics
+from pneumospark.spec import ImageSpec
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TRUTH = np.repeat([0, 0, 1, 1], [19, 4, 1, 38])
 PROBABILITY = np.concatenate([np.linspace(0, 0.4, 19), [0.6] * 4, [0.3], np.linspace(0.5, 1, 38)])
+HEAT = np.linspace(0, 1, 49, dtype=np.float32).reshape(1, 7, 7)
 NASTY = 's3://x/"><script>alert(1)</script>/胸部 Röntgen & $x_1$/a.jpeg'
 
 
@@ -40,25 +46,27 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == "img"]
 
 
+TERMS = Terms(resamples=50)
+
+
 def sample(path="file:/a.jpeg", label="normal", prediction="normal"):
     pixels = np.arange(300 * 200, dtype=np.uint32).reshape(300, 200).astype(np.uint8)
     return Sample(path, pixels, label, prediction, 0.25)
 
 
-def write(folder, truth=TRUTH, probability=PROBABILITY, threshold=0.5, **changes):
+def judged(name="test split", truth=TRUTH, probability=PROBABILITY, threshold=0.5, **more):
+    findings = [("virus",) if ill else () for ill in truth]
+    cases = Cases(truth, probability, np.arange(len(truth)) // 2, threshold, {"findings": findings})
+    return judge(name, cases, TERMS, {"other_labels": {}, "external": [], **more})
+
+
+def write(folder, internal=None, **changes):
     """The page, after a check that both files went through the opener, `metrics.json` last."""
     content = {
-        "title": "Evaluation of model 7f3a",
-        "metrics": metrics(truth, probability, threshold),
-        "curves": curves(truth, probability),
-        "truth": truth,
-        "probability": probability,
+        "internal": internal or judged(),
         "balance": {"train": {"normal": 1349, "pneumonia": 3883}, "test": {"normal": 23}},
-        "samples": [
-            sample(),
-            sample("file:/b.jpeg", prediction="pneumonia"),
-            sample("file:/c.jpeg", *["pneumonia"] * 2),
-        ],
+        "errors": explained([sample("file:/b.jpeg", prediction="pneumonia")], ImageSpec(), lambda pixels: HEAT),
+        "samples": [sample(), sample("file:/c.jpeg", *["pneumonia"] * 2)],
         "facts": {"split": "test", "images": "s3://hospital/images"},
     }
     opened = []
@@ -72,6 +80,18 @@ def write(folder, truth=TRUTH, probability=PROBABILITY, threshold=0.5, **changes
     return (folder / "index.html").read_text("utf-8")
 
 
+def everything(folder, path="file:/a.jpeg"):
+    """A page with all its sections: two models compared, an external set, other labels, long names everywhere."""
+    name, truth = "s3://hospital/" + "f" * 200, np.tile([0, 1], 60)
+    probability = np.clip(np.random.default_rng(0).normal(0.4 + 0.2 * truth, 0.2), 0, 1)
+    pair = compare(truth, (probability, 0.5), (probability[::-1], 0.5), np.arange(120), TERMS)
+    tests = {"first": "7f3a", "second": "f" * 16, **pair}
+    external = judged(name, truth, probability, other_labels={"other": {"n": 7, "called": 3}})
+    internal = judged(name, comparison=tests, other_labels={"other": {"n": 9, "called": 4}})
+    facts = {"model": "f" * 200}
+    return write(folder, internal, externals=[external], samples=[sample(path, "pneumonia")] * 3, facts=facts)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("report")
@@ -83,12 +103,15 @@ def html(folder):
 
 
 def test_metrics_json_is_what_came_in(html, folder):
-    assert json.loads((folder / "metrics.json").read_text()) == metrics(TRUTH, PROBABILITY, 0.5)
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures == judged().figures
+    of_all = metrics(TRUTH, PROBABILITY, 0.5, np.arange(len(TRUTH)) // 2, TERMS)
+    assert {name: figures[name] for name in of_all} == of_all
 
 
 def test_page_is_self_contained(html):
     page = Page(html)
-    assert len(page.images()) == 6 + 3
+    assert len(page.images()) == 6 + 2 + 2
     for attributes in page.images():
         assert attributes["src"].startswith("data:image/")
         assert len(attributes["alt"]) > 20
@@ -112,10 +135,14 @@ def test_page_says_what_it_must(html):
     assert "Research software, not for diagnosis" in text
     assert "Another test set: for orientation, not a comparison" in text
     figures = metrics(TRUTH, PROBABILITY, 0.5)
-    for name in PUBLISHED:
-        assert f"{figures[name]:.3f}" in text and f"{PUBLISHED[name]:.3f}" in text
+    for name, words in ROWS.items():
+        assert f"{words} {figures[name]:.3f}" in text
+    assert all(f"{value:.3f}" in text for value in PUBLISHED.values())
     low, high = figures["intervals"]["roc_auc"]
     assert f"{low:.3f} to {high:.3f}" in text
+    low, high = judged().figures["bootstrap"]["intervals"]["ece"]
+    assert f"{low:.3f} to {high:.3f}" in text
+    assert "findings: virus small 39 (20)" in text and "findings: (none) small 23 (12)" in text
     assert "s3://hospital/images" in text
 
 
@@ -135,22 +162,22 @@ def test_alternative_texts_hold_the_figures(html):
 
 def test_only_the_wrong_sample_is_framed_and_named_wrong(html):
     frames = [attributes["class"] for tag, attributes in Page(html).elements if "sample" in attributes.get("class", "")]
-    assert frames == ["samples", "sample", "sample wrong", "sample"]
-    assert re.findall(r'"verdict">(\w+)<', html) == ["Correct", "Wrong", "Correct"]
+    assert frames == ["samples", "sample wrong", "samples", "sample", "sample"]
+    assert re.findall(r'"verdict">(\w+)<', html) == ["Wrong", "Correct", "Correct"]
 
 
 def test_text_from_outside_stays_text(tmp_path):
     no_utf8 = "file:/a\udcff.jpeg"
     html = write(
         tmp_path,
-        title=NASTY,
+        judged(NASTY),
         samples=[sample(NASTY, NASTY), sample(no_utf8)],
         facts={NASTY: NASTY},
         balance={"a": {r"$\frac$": 1}},
     )
     page = Page(html)
     assert "script" not in {tag for tag, _ in page.elements}
-    assert page.text.count(NASTY) == 1 + 1 + 1 + 2 + 1  # title element, heading, label, fact's two cells, path
+    assert page.text.count(NASTY) == 2 + 1 + 1 + 2 + 1  # title, headings, label, fact's two cells, path
     assert "file:/a\\udcff.jpeg" in page.text
 
 
@@ -164,7 +191,8 @@ def test_text_from_outside_stays_text(tmp_path):
     ],
 )
 def test_undefined_figures_still_render(tmp_path, truth, probability, threshold):
-    html = write(tmp_path, np.array(truth), np.array(probability), threshold, balance={}, samples=[], facts={})
+    undefined = judged("all", np.array(truth), np.array(probability), threshold)
+    html = write(tmp_path, undefined, balance={}, errors=[], samples=[], facts={})
     assert "undefined" in Page(html).text
     assert "nan" not in Page(html).text.lower()
     assert len(Page(html).images()) == 6
@@ -175,9 +203,8 @@ def test_the_same_data_give_the_same_bytes():
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path):
-    figures = {**metrics(TRUTH, PROBABILITY, 0.5), "mae": float("nan")}
     with pytest.raises(ValueError, match="JSON compliant"):
-        write(tmp_path, metrics=figures)
+        write(tmp_path, judged(mae=float("nan")))
     assert not list(tmp_path.iterdir())
 
 
@@ -187,20 +214,45 @@ def test_sample_refuses_other_pixels(pixels):
         Sample("file:/a.jpeg", pixels, "normal", "normal", 0.1)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_browser_shows_every_picture_and_nothing_sticks_out_at_400_pixels(tmp_path):
-    write(tmp_path, title="f" * 200, samples=[sample(NASTY, "pneumonia")] * 3, facts={"model": "f" * 200})
-    # a script of the test's own page measures the report inside a frame, since headless windows are 500 pixels at least
-    probe = """<iframe id=f src=index.html width=400 height=900></iframe><script>onload = () => {
-      const page = document.getElementById("f").contentDocument, images = [...page.images];
-      document.title = [images.filter(i => i.naturalWidth > 0).length, page.documentElement.scrollWidth].join()
-    }</script>"""
-    (tmp_path / "probe.html").write_text(f"<!doctype html>{probe}")
+def test_other_sets_and_another_model_stand_beside(tmp_path):
+    page = Page(everything(tmp_path))
+    text = " ".join(page.text.split())
+    assert "9 further images are labelled “other”" in text and "calls 3 of them pneumonia" in text
+    assert f"Against model {'f' * 16}" in text and "Images, of them pneumonia 62, 39 120, 60" in text
+    assert len(page.images()) == 6 + 2 + 2 + 3
+
+
+def test_heat_colours_what_it_lies_on_and_nothing_else():
+    pixels = np.full((28, 28), 100, np.uint8)
+    heat = np.zeros((7, 7), np.float32)
+    heat[5:, 5:] = 1
+    seen = overlay(pixels, heat)
+    assert seen.shape == (28, 28, 3) and (seen[:14, :14] == 100).all()
+    assert np.ptp(seen[27, 27].astype(int)) > 50
+
+
+BROWSE = """<iframe id=f src=index.html width=WIDTH height=900></iframe><script>onload = () => {
+  const page = document.getElementById("f").contentDocument, images = [...page.images];
+  const boxes = [page.documentElement, ...page.querySelectorAll(".card")];
+  const texts = page.querySelectorAll("td, th, p, span");
+  document.title = [images.filter(i => i.complete && i.naturalWidth > 0).length,
+    Math.max(...boxes.map(e => e.scrollWidth - e.clientWidth)),
+    Math.min(...[...texts].map(e => parseFloat(getComputedStyle(e).fontSize)))]
+}</script>"""
+"""A script of the test's own page measures the report within a frame: headless windows are 500 pixels at least."""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: chromium, chromium-browser or google-chrome")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_all_without_complaint(tmp_path, width):
+    """Every picture is drawn, nothing sticks out to the side, no text is below 11 pixels, the console stays empty."""
+    everything(tmp_path, NASTY)
+    (tmp_path / "probe.html").write_text(f"<!doctype html>{BROWSE.replace('WIDTH', str(width))}")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    found = subprocess.run(
-        [*command, (tmp_path / "probe.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
-    pictures, width = re.search(r"<title>(\d+),(\d+)</title>", found.stdout).groups()
-    assert (int(pictures), int(width) <= 400) == (6 + 3, True)
+    command += ["--enable-logging=stderr", "--v=0", (tmp_path / "probe.html").as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    pictures, hidden, smallest = re.search(r"<title>(\d+),(\d+),([\d.]+)</title>", found.stdout).groups()
+    assert (int(pictures), int(hidden), float(smallest) >= 11) == (6 + 2 + 2 + 3, 0, True)
+    assert not [line for line in found.stderr.splitlines() if "CONSOLE" in line]

@@ -1,4 +1,4 @@
-"""Model bundles: a folder with `model.keras` and `bundle.json`, written once, verified at every load, then shipped."""
+"""Model bundles: a folder of model, facts and model card, written once, verified at every load, then shipped."""
 
 import functools
 import hashlib
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumospark.errors import BundleError
+from pneumospark.io.card import model_card
 from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, canonical, scratch_folder
 from pneumospark.spec import ImageSpec
 
-MODEL, FACTS = "model.keras", "bundle.json"
+MODEL, FACTS, CARD = "model.keras", "bundle.json", "model_card.md"
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -67,8 +68,11 @@ def write(uri: str, model: Any, facts: dict[str, Any], store: Store) -> str:
     local = scratch_folder() / MODEL
     model.save(local)
     content = local.read_bytes()
+    card = model_card(facts).encode()
+    facts = {**facts, "model_card": hashlib.sha256(card).hexdigest()}  # and so the id covers the card
     model_id = _content_id(content, facts)
     store.put(f"{uri}/{MODEL}", content)
+    store.put(f"{uri}/{CARD}", card)
     store.put(f"{uri}/{FACTS}", json.dumps({"model_id": model_id, **facts}, indent=2).encode())
     return model_id
 
@@ -83,6 +87,7 @@ def read(uri: str, store: Store) -> Bundle:
         content = store.fetch(f"{uri}/{MODEL}")
         facts = json.loads(store.fetch(f"{uri}/{FACTS}"))
         model_id = facts.pop("model_id")
+        card = store.fetch(f"{uri}/{CARD}") if "model_card" in facts else b""
     except (*FAILURES, ValueError, KeyError) as error:
         raise BundleError(
             f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}"
@@ -91,6 +96,8 @@ def read(uri: str, store: Store) -> Bundle:
         raise BundleError(
             f"{uri}: expected the content of model {model_id}, found {found}: it was changed after it was written"
         )
+    if card and hashlib.sha256(card).hexdigest() != facts["model_card"]:
+        raise BundleError(f"{uri}/{CARD}: expected the card that was written with the model: it was changed")
     folder = scratch_folder()
     (folder / MODEL).write_bytes(content)
     return Bundle(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import wraps
 from io import BytesIO
+from itertools import cycle
 from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
@@ -17,6 +18,7 @@ P = ParamSpec("P")
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common colour blindness
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+COLOURS = (BLUE, ORANGE, GREEN, PINK)
 INK, GREY = "#1F2933", "#7B8794"
 CLASSES = (("normal", 0, BLUE), ("pneumonia", 1, ORANGE))
 STYLE: dict[Any, Any] = {  # matplotlib types each key as a literal
@@ -57,7 +59,7 @@ def balance(axes: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
     for index, label in enumerate(labels):
         places = np.arange(len(counts)) + (index - (len(labels) - 1) / 2) * width
         heights = [of_split.get(label, 0) for of_split in counts.values()]
-        colour = (BLUE, ORANGE, GREEN, PINK)[index % 4]
+        colour = COLOURS[index % len(COLOURS)]
         bars = axes.bar(places, heights, width * 0.92, label=label, color=colour)
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
     axes.set_xticks(range(len(counts)), list(counts))
@@ -108,6 +110,26 @@ def reliability(axes: Axes, curve: tuple[Floats, ...]) -> None:
 
 
 @picture
+def rocs(axes: Axes, curves: Mapping[str, tuple[Floats, ...] | None]) -> None:
+    """The ROC curves of several sets; `curves` is name -> false positive rate and recall."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
+    for (name, curve), colour in zip(curves.items(), cycle(COLOURS), strict=False):
+        axes.plot(*(curve or ([], [])), color=colour, linewidth=2, label=_short(name))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+
+
+@picture
+def reliabilities(axes: Axes, curves: Mapping[str, tuple[Floats, ...]]) -> None:
+    """The reliability curves of several sets; `curves` is name -> what `reliability` takes."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    for (name, (mean, share, *_)), colour in zip(curves.items(), cycle(COLOURS), strict=False):
+        axes.plot(mean, share, color=colour, marker="o", markersize=5, label=_short(name))
+    _unit_square(axes, "predicted probability of pneumonia", "observed share of pneumonia")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+
+
+@picture
 def histogram(axes: Axes, truth: npt.NDArray[Any], probability: Floats, threshold: float) -> None:
     """Probabilities of the normal and of the pneumonia images, each as shares of their class, and the threshold."""
     edges = np.linspace(0, 1, 21)
@@ -139,6 +161,11 @@ def confusion(axes: Axes, counts: Mapping[str, int]) -> None:
     axes.set(xlabel="prediction", ylabel="truth")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def _short(name: str) -> str:
+    """The end of a long name: of a path it tells most."""
+    return name if len(name) <= 32 else f"…{name[-31:]}"
 
 
 def _unit_square(axes: Axes, across: str, up: str) -> None:

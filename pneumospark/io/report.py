@@ -1,103 +1,105 @@
 """The report of an evaluation: `metrics.json` for programs, and one HTML page that opens offline for people."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pneumospark.errors import DecodeError
 from pneumospark.io import plots
-from pneumospark.io.pages import THUMBNAIL, encoded, render
-from pneumospark.pixels.prepare import pixels_of
-from pneumospark.spec import ImageSpec
+from pneumospark.io.gallery import Sample
+from pneumospark.io.pages import encoded, render
 
 ROWS = {
-    "accuracy": "Accuracy",
-    "precision": "Precision",
     "recall": "Recall (sensitivity)",
     "specificity": "Specificity",
+    "accuracy": "Accuracy",
+    "precision": "Precision (PPV among these images)",
     "f1": "F1 score",
     "roc_auc": "Area under the ROC curve",
+    "average_precision": "Average precision",
+    "specificity_at_sensitivity_0.95": "Specificity at 95 % sensitivity †",
+    "specificity_at_sensitivity_0.972": "Specificity at 97.2 % sensitivity †",
+    "ppv": "Positive predictive value ‡",
+    "npv": "Negative predictive value ‡",
     "brier": "Brier score (mean squared error)",
+    "ece": "Expected calibration error §",
     "mae": "Mean absolute error",
     "rmse": "Root mean squared error",
 }
+BESIDE = (
+    "recall",
+    "specificity",
+    "accuracy",
+    "roc_auc",
+    "specificity_at_sensitivity_0.95",
+    "ppv",
+    "npv",
+    "brier",
+    "ece",
+)
+"""What is shown of an external set beside the internal one."""
 
 # B. Adepu, K. K. Bejjanki, "Medical Image Processing using Deep Learning Techniques in Big Data Perspective": from its
 # confusion matrix of 190 tn, 44 fp, 11 fn, 379 tp
 PUBLISHED = {"accuracy": 0.912, "precision": 0.896, "recall": 0.972, "f1": 0.932, "specificity": 0.812}
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One image of the grid: `pixels` is uint8, height x width; `probability` is that of pneumonia, 0 to 1."""
-
-    path: str
-    pixels: npt.NDArray[np.uint8]
-    label: str
-    prediction: str
-    probability: float
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for other pixels."""
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2:
-            raise ValueError(
-                f"pixels of {self.path}: expected uint8, height x width, got {self.pixels.dtype} {self.pixels.shape}"
-            )
+class Cases(Protocol):
+    """Truth of 0 and 1, and probability, each (n,)."""
 
     @property
-    def correct(self) -> bool:
-        """Whether the prediction is the label."""
-        return self.prediction == self.label
+    def truth(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def probability(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
 
 
-def samples(rows: Iterable[Mapping[str, Any]], read: Callable[[str], bytes]) -> list[Sample]:
-    """Samples of rows with path, label, prediction, probability, read from the files; what is gone is left out."""
-    return [sample for row in rows if (sample := _sample(row, read))]
+class Judgement(Protocol):
+    """What `learn.judge` says of a set of images: this module draws, it does not judge."""
 
-
-def _sample(row: Mapping[str, Any], read: Callable[[str], bytes]) -> Sample | None:
-    try:
-        pixels = pixels_of(read(row["path"]), ImageSpec(THUMBNAIL, THUMBNAIL, fit="pad"))[:, :, 0]
-    except DecodeError:  # changed or deleted since it was scored; the figures do not need it
-        return None
-    return Sample(row["path"], pixels, row["label"], row["prediction"], row["probability"])
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def cases(self) -> Cases: ...  # noqa: D102
+    @property
+    def figures(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def curves(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 def write_report(  # noqa: PLR0913 (keyword-only, each with a meaning of its own; a record would only repeat the names)
     folder: str,
     *,
-    title: str,
-    metrics: Mapping[str, Any],
-    curves: Mapping[str, Any],
-    truth: npt.NDArray[Any],
-    probability: npt.NDArray[np.float64],
+    internal: Judgement,
+    externals: Sequence[Judgement] = (),
     balance: Mapping[str, Mapping[str, int]],
+    errors: Sequence[Sample],
     samples: Sequence[Sample],
     facts: Mapping[str, str],
     open_for_write: Callable[[str], AbstractContextManager[IO[bytes]]],
 ) -> None:
     """Write `index.html` and `metrics.json` into `folder`, through `open_for_write(name)`, a binary file of any store.
 
-    `metrics` and `curves` are what `learn.metrics` says of `truth` and `probability`, each (n,): this module draws, it
-    does not judge. `balance` is split -> label -> images; `facts` say where the figures come from: the model, the
-    tables, the versions.
+    `internal.figures` is what becomes `metrics.json`; its `comparison`, if there is one, is shown too. `balance` is
+    split -> label -> images; `errors` are the surest mistakes, `samples` other images; `facts` say where the figures
+    come from: the model, the tables, the versions.
     The page is complete before the first byte is written; `metrics.json` comes last, so its presence means both.
-    Raises ValueError where `metrics` hold a NaN.
+    Raises ValueError where the figures hold a NaN.
     """
-    figures = json.dumps(metrics, indent=2, allow_nan=False)
+    figures = json.dumps(internal.figures, indent=2, allow_nan=False)
     page = render(
         "report.html.j2",
-        title=title,
-        metrics=metrics,
+        title=f"pneumospark: {internal.name}",
+        metrics=internal.figures,
+        sets=[internal, *externals],
         rows=ROWS,
+        beside={name: ROWS[name] for name in BESIDE},
         published=PUBLISHED,
         balance=balance,
-        plots=_draw(metrics, curves, balance, truth, probability),
+        plots=_draw(internal, balance) | (_draw_beside([internal, *externals]) if externals else {}),
+        errors=errors,
         samples=samples,
         facts=facts,
     )
@@ -106,18 +108,20 @@ def write_report(  # noqa: PLR0913 (keyword-only, each with a meaning of its own
             file.write(encoded(text))
 
 
-def _draw(
-    metrics: Mapping[str, Any],
-    curves: Mapping[str, Any],
-    balance: Mapping[str, Mapping[str, int]],
-    truth: npt.NDArray[Any],
-    probability: npt.NDArray[np.float64],
-) -> dict[str, bytes]:
+def _draw(judged: Judgement, balance: Mapping[str, Mapping[str, int]]) -> dict[str, bytes]:
+    figures, curves, cases = judged.figures, judged.curves, judged.cases
     return {
         "balance": plots.balance(balance),
-        "confusion": plots.confusion(metrics["confusion"]),
-        "roc": plots.roc(curves["roc"], metrics),
-        "precision_recall": plots.precision_recall(curves["precision_recall"], metrics),
+        "confusion": plots.confusion(figures["confusion"]),
+        "roc": plots.roc(curves["roc"], figures),
+        "precision_recall": plots.precision_recall(curves["precision_recall"], figures),
         "reliability": plots.reliability(curves["reliability"]),
-        "histogram": plots.histogram(truth, probability, metrics["threshold"]),
+        "histogram": plots.histogram(cases.truth, cases.probability, figures["threshold"]),
+    }
+
+
+def _draw_beside(sets: Sequence[Judgement]) -> dict[str, bytes]:
+    return {
+        "rocs": plots.rocs({judged.name: judged.curves["roc"] for judged in sets}),
+        "reliabilities": plots.reliabilities({judged.name: judged.curves["reliability"] for judged in sets}),
     }

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
+from pneumospark.errors import ConfigError
 from pneumospark.learn.intervals import LEVEL
 
 Floats = npt.NDArray[np.float64]
@@ -35,6 +36,11 @@ class Terms:
     prevalence: float = 0.1
     resamples: int = 2000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a prevalence that is no share."""
+        if not 0 < self.prevalence < 1:
+            raise ConfigError(f"evaluate.prevalence: expected more than 0 and less than 1, got {self.prevalence}")
 
 
 DEFAULT_TERMS = Terms()

@@ -1,11 +1,17 @@
 """Predictions beside the labels of their images: what evaluation judges."""
 
-from pyspark.sql import DataFrame
+from collections.abc import Sequence
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType
 
 from pneumospark.errors import TableError
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.tables.history import current
+
+KEPT = ("path", "image_id", "label", "split", "patient", "prediction", "probability", "threshold")
 
 
 def one_model(predictions: DataFrame, model_id: str | None) -> str:
@@ -18,17 +24,84 @@ def one_model(predictions: DataFrame, model_id: str | None) -> str:
     return model_id or found[0]
 
 
-def judged(predictions: DataFrame, images: DataFrame) -> DataFrame:
-    """path, label, split, prediction, probability, threshold of each scored image that is normal or pneumonia.
+def of_model(predictions: DataFrame, model_id: str) -> DataFrame:
+    """The predictions of one model."""
+    return predictions.where(F.col("model_id") == model_id)
 
-    Of one model. A file that has changed counts as it is now, and once it has been scored as that.
+
+def of_split(rows: DataFrame, split: str) -> DataFrame:
+    """The rows of one split, or of "all"."""
+    return rows if split == "all" else rows.where(F.col("split") == split)
+
+
+def labelled(predictions: DataFrame, images: DataFrame, facts: Sequence[str]) -> DataFrame:
+    """KEPT columns and `facts` of each scored image that has a label; `facts` become one column, of arrays of text.
+
+    A file that has changed counts as it is now, and once it has been scored as that. `patient` is the image itself
+    where the patient is not known. Of one model. Raises TableError for a fact that `images` lack.
     """
-    truth = current(images).where(F.col("label").isin(NORMAL, PNEUMONIA)).select("path", "image_id", "label", "split")
-    return (
-        current(predictions)
-        .join(truth, ["path", "image_id"])
-        .select("path", "label", "split", "prediction", "probability", "threshold")
+    if unknown := set(facts) - (known := facts_of(images)):
+        raise TableError(f"subgroups: expected facts of images ({', '.join(sorted(known))}), got {sorted(unknown)}")
+    patient = F.coalesce("patient_id", "image_id").alias("patient")
+    of_image = F.struct(F.lit(0), *(_values(images, name).alias(name) for name in facts)).alias("facts")
+    truth = (
+        current(images)
+        .where(F.col("label").isNotNull())
+        .select("path", "image_id", "label", "split", patient, of_image)
     )
+    return current(predictions).join(truth, ["path", "image_id"]).select(*KEPT, "facts")
+
+
+def judged(rows: DataFrame) -> DataFrame:
+    """Those of `labelled` that are normal or pneumonia."""
+    return rows.where(F.col("label").isin(NORMAL, PNEUMONIA))
+
+
+def others(rows: DataFrame) -> dict[str, dict[str, int]]:
+    """Of other labels (other diseases): how many images, and how many of them the model calls pneumonia."""
+    called = F.sum((F.col("probability") >= F.col("threshold")).cast("int"))
+    found = rows.where(~F.col("label").isin(NORMAL, PNEUMONIA)).groupBy("label").agg(F.count("*"), called)
+    return {label: {"n": n, "called": of_them} for label, n, of_them in sorted(found.collect())}
+
+
+def cases(rows: DataFrame, facts: Sequence[str]) -> dict[str, Any]:
+    """What is judged, as arrays (n,): `truth` 0 and 1, `probability`, `patients`, the `threshold`, and `groups`, which
+    is fact -> (n,) lists of values. Figures need no bytes and no paths; a patient is a number.
+    """
+    frame = rows.select(
+        (F.col("label") == PNEUMONIA).cast("long").alias("truth"),
+        "probability",
+        "threshold",
+        F.xxhash64("patient").alias("patients"),
+        *(F.col(f"facts.`{name}`").alias(f"fact {name}") for name in facts),
+    ).toPandas()
+    return {
+        **{name: frame[name].to_numpy() for name in ("truth", "probability", "patients")},
+        "threshold": float(frame["threshold"].iloc[0]),
+        "groups": {name: [tuple(values) for values in frame[f"fact {name}"]] for name in facts},
+    }
+
+
+def paired(rows: DataFrame, predictions: DataFrame) -> dict[str, Any]:
+    """`truth`, `patients`, and (probability, threshold) of the model of `rows` and of another one's `predictions`, on
+    the images that both have scored. Raises TableError where there are none.
+    """
+    other = current(predictions).select(
+        "path", "image_id", F.col("probability").alias("p2"), F.col("threshold").alias("t2")
+    )
+    frame = (
+        rows.join(other, ["path", "image_id"])
+        .select("label", "probability", "threshold", "p2", "t2", F.xxhash64("patient").alias("patients"))
+        .toPandas()
+    )
+    if frame.empty:
+        raise TableError("predictions: expected images that both models have scored, found none")
+    return {
+        "truth": (frame["label"] == PNEUMONIA).to_numpy(dtype="int64"),
+        "first": (frame["probability"].to_numpy(), float(frame["threshold"].iloc[0])),
+        "second": (frame["p2"].to_numpy(), float(frame["t2"].iloc[0])),
+        "patients": frame["patients"].to_numpy(),
+    }
 
 
 def choose_split(rows: DataFrame, split: str) -> str:
@@ -51,9 +124,29 @@ def balance(rows: DataFrame) -> dict[str, dict[str, int]]:
     return found
 
 
-def gallery(rows: DataFrame, count: int) -> DataFrame:
-    """Up to `count` rows to look at: a third are the surest mistakes, the rest are drawn by a hash of their path."""
-    wrong = rows.where("prediction != label").withColumn("sure", F.abs(F.col("probability") - F.col("threshold")))
-    mistakes = wrong.orderBy(F.desc("sure"), "path").limit(count // 3).drop("sure")
-    others = rows.join(mistakes.select("path"), "path", "left_anti").select(*rows.columns)
-    return mistakes.unionAll(others.orderBy(F.xxhash64("path")).limit(count)).limit(count)
+def mistakes(rows: DataFrame, count: int) -> DataFrame:
+    """The surest mistakes, surest first: how far towards 0 or 1 the probability went from the threshold."""
+    p, t = F.col("probability"), F.col("threshold")
+    sure = F.when(p >= t, (p - t) / F.greatest(1 - t, F.lit(1e-12))).otherwise((t - p) / F.greatest(t, F.lit(1e-12)))
+    return rows.where("prediction != label").orderBy(F.desc(sure), "path").limit(count)
+
+
+def drawn(rows: DataFrame, without: Sequence[str], count: int) -> DataFrame:
+    """Up to `count` further rows to look at, drawn by a hash of their path, without those of some paths."""
+    return rows.where(~F.col("path").isin(*without)).orderBy(F.xxhash64("path")).limit(count)
+
+
+def facts_of(images: DataFrame) -> set[str]:
+    """The facts of images that can make subgroups: columns, and those of the manifest that ingest kept in `extra`."""
+    found = set(images.columns) - {"content", "extra"}
+    if "extra" in images.columns:
+        found |= {row[0] for row in images.select(F.explode(F.map_keys("extra"))).distinct().collect()}
+    return found
+
+
+def _values(images: DataFrame, fact: str) -> Column:
+    """A fact as an array of text: none, one, or several values."""
+    if fact in images.columns and isinstance(images.schema[fact].dataType, ArrayType):
+        return F.coalesce(fact, F.array().cast("array<string>"))
+    found = F.col(fact).cast("string") if fact in images.columns else F.col("extra")[fact]
+    return F.array_compact(F.array(F.when(found != "", found)))

@@ -1,0 +1,51 @@
+"""The model card of a bundle: what its facts say, in words, for the people who are to trust it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from pneumospark.io.pages import NOTICE, figure, interval
+
+FIGURES = {
+    "roc_auc": "area under the ROC curve",
+    "recall": "sensitivity (recall)",
+    "specificity": "specificity",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "f1": "F1",
+    "specificity_at_sensitivity_0.95": "specificity at 95 % sensitivity",
+    "specificity_at_sensitivity_0.972": "specificity at 97.2 % sensitivity",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+
+
+def model_card(facts: Mapping[str, Any]) -> str:
+    """The card as Markdown, the same for the same facts; sections that the facts say nothing of are left out."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pneumospark", "io"),
+        autoescape=False,  # Markdown, from our own facts
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template("model_card.md.j2")
+    return template.render(facts=facts, figures=_figures(facts.get("validation", {})), notice=NOTICE, shown=_shown)
+
+
+def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value, interval of the figures that validation has."""
+    bounds = validation.get("intervals", {})
+    return [
+        (words, figure(validation[name]), interval(bounds[name]) if name in bounds else "")
+        for name, words in FIGURES.items()
+        if name in validation
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ([], ()):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("|", "\\|")

@@ -1,0 +1,84 @@
+"""Model cards: what the facts say is in them, nothing else, and nobody can change one afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pneumospark.errors import BundleError
+from pneumospark.io import bundle
+from pneumospark.io.card import model_card
+from pneumospark.io.files import Store
+from pneumospark.learn.metrics import metrics
+from pneumospark.spec import ImageSpec
+
+PUBLISHED = metrics(
+    np.repeat([0, 0, 1, 1], [190, 44, 11, 379]), np.repeat([0.2, 0.9, 0.2, 0.9], [190, 44, 11, 379]), 0.5
+)
+
+
+class Saved:
+    """Stands for a network: a bundle asks it for its file only."""
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"weights")
+
+
+def facts(**other: Any) -> dict[str, Any]:
+    threshold = {"value": 0.4, "rule": "youden", "chosen_on": "validation"}
+    return {"spec": ImageSpec(8, 8).to_dict(), "labels": ["normal", "pneumonia"], "threshold": threshold} | other
+
+
+def whole() -> dict[str, Any]:
+    splits = {"train": {"rows": 7, "digest": "abc", "normal": 3, "pneumonia": 4}}
+    return facts(
+        recipe={"network": "residual", "seed": 11, "augment": True, "devices": [], "note": "a|b"},
+        data={"column": "pixels", "version": "v", "splits": splits},
+        calibration={"method": "temperature scaling", "temperature": 1.25, "fitted_on": "validation"},
+        validation=PUBLISHED,
+        history={"loss": [0.5, 0.4]},
+        versions={"keras": "3.15.1"},
+    )
+
+
+def test_a_card_says_what_the_facts_say() -> None:
+    text = " ".join(model_card(whole()).split())
+    for said in (
+        "| train | 7 | 3 | 4 | `abc` |",
+        "| `seed` | 11 |",
+        "| `augment` | true | | `devices` | none |",
+        r"| `note` | a\|b |",
+        "at or above 0.4, else **normal**",
+        "by the rule `youden`",
+        "temperature 1.25",
+        "| sensitivity (recall) | 0.972 | 0.950 to 0.984 |",
+        "190 true negatives, 44 false positives, 11 false negatives, 379 true positives",
+        "Epochs run: 2",
+        "- keras 3.15.1",
+        "not for diagnosis",
+        "one hospital",
+        "children of one to five years",
+    ):
+        assert said in text, said
+
+
+@pytest.mark.parametrize("left_out", ["recipe", "data", "calibration", "validation", "history", "versions"])
+def test_what_is_not_known_is_not_said(left_out: str) -> None:
+    known = {name: value for name, value in whole().items() if name != left_out}
+    card = model_card(known)
+    assert len(card) < len(model_card(whole()))
+    assert "undefined" not in model_card(facts()).lower() and "None" not in card
+
+
+def test_the_id_covers_the_card(tmp_path: Path) -> None:
+    uri, store, card = f"file://{tmp_path}/b", Store(), tmp_path / "b" / bundle.CARD
+    bundle.write(uri, Saved(), whole(), store)
+    assert card.read_text() == model_card(whole())
+    assert bundle.read(uri, store).facts["recipe"]["seed"] == 11
+    card.write_text(card.read_text().replace("0.972", "0.999"))
+    with pytest.raises(BundleError, match=r"b/model_card\.md: expected the card that was written with the model"):
+        bundle.read(uri, store)
+    card.unlink()
+    with pytest.raises(BundleError, match=r"expected a bundle of .*model_card\.md"):
+        bundle.read(uri, store)
