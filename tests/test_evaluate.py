@@ -67,11 +67,14 @@ def hospital(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> T
     scored = [prediction(number, p) for number, p in enumerate([*PROBABILITY, 0.9, 0.8, 0.7, 0.1, 0.2, 0.8])]
     scored += [prediction(number, p, "b" * 16, 0.45) for number, p in enumerate(OTHER)]
     write(spark, tables.predictions, scored, PREDICTIONS)
+    before = {"image_id": "f" * 64}  # what a file held before it changed counts no more
+    write(spark, tables.images, [image(0, label="pneumonia", **before)], IMAGES, "r0")
+    write(spark, tables.predictions, [prediction(0, 0.99) | before], PREDICTIONS, "r0")
     return tables
 
 
-def write(spark: SparkSession, table: Path, found: list[dict[str, Any]], schema: Any) -> None:
-    append(spark.createDataFrame(found, without_run_id(schema)), f"file://{table}", schema, "r1")
+def write(spark: SparkSession, table: Path, found: list[dict[str, Any]], schema: Any, run_id: str = "r1") -> None:
+    append(spark.createDataFrame(found, without_run_id(schema)), f"file://{table}", schema, run_id)
 
 
 def evaluated(hospital: Tables, report: Path, *more: object) -> tuple[dict[str, Any], str]:
