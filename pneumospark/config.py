@@ -157,12 +157,31 @@ class EvaluateConfig:
     bundle: str | None = uri("the model's bundle: its pixels, and where it looked, for the worst errors", None)
 
 
+@dataclass(frozen=True)
+class QualityConfig:
+    """What is in `images`: counts, leaks, near duplicates, and how well facts that are no medicine tell the label."""
+
+    images: str = uri("table of images to look at")
+    report: str = uri("folder for index.html, quality.json and shortcuts.png")
+    quarantine: str | None = uri("table of refused files, to count them by reason", None)
+    near: int = option(
+        "report images of two splits whose perceptual hashes differ in at most so many of 256 bits; -1 looks for none, "
+        "and decodes the sample only",
+        24,
+        least=-1,
+    )
+    sample: int = option("images that the shortcut audit draws at most", 20_000, least=1)
+    warn: float = option("area under the ROC curve from which a shortcut is a warning, 0.5 to 1", 0.8, least=0.5)
+    seed: int = option("of the audit's folds", 0, least=0)
+
+
 JOBS: dict[str, type[Any]] = {
     "ingest": IngestConfig,
     "extract": ExtractConfig,
     "train": TrainConfig,
     "score": ScoreConfig,
     "evaluate": EvaluateConfig,
+    "quality": QualityConfig,
 }
 SECTIONS: dict[str, type[Any]] = {"image": ImageSpec, **JOBS}
 Values = dict[str, dict[str, Any]]

@@ -132,6 +132,11 @@ class Tables(NamedTuple):
         tables = ("--predictions", self.predictions, "--images", self.images, "--report", self.report)
         return call(evaluate, *tables, *more)
 
+    def quality(self, *more: object) -> dict[str, Any]:
+        import quality
+
+        return call(quality, "--images", self.images, "--report", self.report, *SPEC, *more)
+
 
 class Way(NamedTuple):
     """The whole way over the corpus: its tables and each job's summary. Nobody writes into it either."""

@@ -14,6 +14,7 @@ from pneumospark.config import (
     EvaluateConfig,
     ExtractConfig,
     IngestConfig,
+    QualityConfig,
     ScoreConfig,
     TrainConfig,
     parse,
@@ -173,6 +174,7 @@ def test_toml_values_become_the_fields_type(toml: Any) -> None:
         (TrainConfig, "train: missing --bundle "),
         (ScoreConfig, "score: missing --source, --bundle, --predictions, --quarantine "),
         (EvaluateConfig, "evaluate: missing --predictions, --images, --report "),
+        (QualityConfig, "quality: missing --images, --report "),
     ],
 )
 def test_missing_flags_are_all_named(job: type[Any], missing: str) -> None:
@@ -190,7 +192,11 @@ def test_help_tells_every_flag_and_what_it_is_not_for(section: str, capsys: pyte
         described = re.search(rf"--{entry.name.replace('_', '-')} \S+ .*?\((required|default: [^)]+)\)", text)
         assert described, entry.name
         assert (described[1] == "required") == (entry.default is MISSING)
-    for flag in ("--config FILE.toml", "--set SECTION.KEY=VALUE", "image, ingest, extract, train, score, evaluate"):
+    for flag in (
+        "--config FILE.toml",
+        "--set SECTION.KEY=VALUE",
+        "image, ingest, extract, train, score, evaluate, quality",
+    ):
         assert flag in text
 
 

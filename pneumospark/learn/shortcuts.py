@@ -33,7 +33,7 @@ def out_of_fold(
     truth, groups = np.asarray(truth, dtype=np.int64), np.asarray(groups)
     if not len(facts) == len(truth) == len(groups):
         raise ValueError(f"facts, truth, groups: expected one length, got {len(facts)}, {len(truth)}, {len(groups)}")
-    patients = min(len(np.unique(groups[truth == label])) for label in (0, 1))
+    patients = rarer_patients(truth, groups)
     if (folds := min(folds, patients)) < 2:
         raise ValueError(f"expected at least 2 patients of each class for folds, found {patients} of the rarer one")
     probability = np.full(len(facts), np.nan)
@@ -46,6 +46,12 @@ def out_of_fold(
             trees.fit(facts.iloc[others], truth[others])
             probability[fold] = trees.predict_proba(facts.iloc[fold])[:, 1]
     return probability
+
+
+def rarer_patients(truth: npt.ArrayLike, groups: npt.ArrayLike) -> int:
+    """How many patients the class with fewer of them has: the most folds that can be made, which need two."""
+    truth, groups = np.asarray(truth), np.asarray(groups)
+    return min(len(np.unique(groups[truth == label])) for label in (0, 1))
 
 
 def audit(
@@ -75,13 +81,24 @@ def audit(
     }
 
 
+def at_least(found: dict[str, Any], area: float) -> list[str]:
+    """What tells the label with this area under the ROC curve or more: sets of facts, then single ones."""
+    together = [f"together: {name}" for name, row in found["together"].items() if row["auc"] >= area]
+    return [*together, *(row["fact"] for row in found["single"] if row["auc"] >= area)]
+
+
 def _alone(values: pd.Series, truth: Truth) -> dict[str, Any]:
-    """Area, interval and `sign` of one fact: "+" where a high value stands for pneumonia; None for a category."""
+    """Area, interval and `sign` of one fact.
+
+    The sign is "+" where a high value stands for pneumonia, "-" where a low one does, "" where all images have the
+    same one, and None for a category. An unknown number counts as the middle one.
+    """
+    if values.nunique(dropna=False) == 1:
+        return {"sign": "", "auc": 0.5, "interval": None}
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes = values.cat.codes.to_numpy()  # -1 where it is not known
         return {"sign": None, **_figure(truth, pd.Series(truth).groupby(codes).transform("mean").to_numpy())}
-    numbers = values.to_numpy(dtype=np.float64)
-    numbers = np.where(np.isnan(numbers), np.nanmedian(numbers) if not np.isnan(numbers).all() else 0.0, numbers)
+    numbers = values.fillna(values.median()).to_numpy(dtype=np.float64)
     up = roc_auc_score(truth, numbers) >= 0.5
     return {"sign": "+" if up else "-", **_figure(truth, numbers if up else -numbers)}
 

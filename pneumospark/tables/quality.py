@@ -1,4 +1,4 @@
-"""Checks over tables: every file accounted for, no patient and no image in two splits."""
+"""Checks over tables: every file accounted for, no patient and no image in two splits, and what is in them."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -22,18 +22,45 @@ def check_all_accounted(lost: DataFrame, stage: str) -> None:
         )
 
 
+def leaks(rows: DataFrame, key: str) -> DataFrame:
+    """The values of `key` (patient_id, image_id) that have rows in more than one split, and these `splits`."""
+    known = rows.where(F.col(key).isNotNull())
+    splits = known.groupBy(key).agg(F.sort_array(F.collect_set("split")).alias("splits"))
+    return splits.where(F.size("splits") > 1).orderBy(key)
+
+
 def check_no_leak(rows: DataFrame, keys: tuple[str, ...], table: str, advice: str) -> None:
     """Raise LeakError where one patient, or one image, has rows in more than one split."""
     for key in keys:
-        splits = (
-            rows.where(F.col(key).isNotNull()).groupBy(key).agg(F.sort_array(F.collect_set("split")).alias("splits"))
-        )
-        leaks = splits.where(F.size("splits") > 1)
-        if found := leaks.orderBy(key).limit(1).collect():
+        found = leaks(rows, key)
+        if first := found.limit(1).collect():
             raise LeakError(
-                f"{table}: {leaks.count()} values of {key} are in more than one split, {found[0][key]!r} in "
-                f"{' and '.join(found[0]['splits'])}. {advice}"
+                f"{table}: {found.count()} values of {key} are in more than one split, {first[0][key]!r} in "
+                f"{' and '.join(first[0]['splits'])}. {advice}"
             )
+
+
+def composition(images: DataFrame, refusals: DataFrame | None) -> DataFrame:
+    """Files, distinct images and patients by source, split, label and error: what is taken in, then what is refused.
+
+    A refused file has no split or label; its source is one that `images` has and that its path begins with.
+    """
+    nothing = F.lit(None).cast("string")
+    table = images.groupBy("source", "split", "label", nothing.alias("error")).agg(
+        F.count("*").alias("files"),
+        F.countDistinct("image_id").alias("images"),
+        F.countDistinct("patient_id").alias("patients"),
+    )
+    if refusals is not None:
+        below = (F.col("path") == F.col("source")) | F.startswith("path", F.concat("source", F.lit("/")))
+        sources = F.broadcast(images.select("source").distinct())
+        error = F.concat_ws(": ", "stage", "reason").alias("error")
+        counted = refusals.join(sources, below, "left").groupBy("source", error).agg(F.countDistinct("path").alias("n"))
+        zero = F.lit(0).cast("long")
+        table = table.unionAll(
+            counted.select("source", nothing, nothing, "error", "n", zero.alias("images"), zero.alias("patients"))
+        )
+    return table.orderBy(F.col("error").isNotNull(), "source", "split", "label", "error")
 
 
 def counts(rows: DataFrame, *columns: str) -> dict[str, int]:
