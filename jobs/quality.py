@@ -19,7 +19,8 @@ from pneumospark.pixels.facts import PIXEL_FACTS
 from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.spec import ImageSpec
 from pneumospark.tables import quality
-from pneumospark.tables.looks import looks, near_duplicates, sample, trivial
+from pneumospark.tables.history import current, refused_now
+from pneumospark.tables.looks import distinct, looks, near_duplicates, only_sample, sample, trivial
 
 KEYS = ("patient_id", "image_id")
 LISTED = 1000
@@ -32,16 +33,17 @@ def main(argv: list[str] | None = None) -> Counts:
     spark = session("quality")
     uri, report = canonical(config.images), canonical(config.report)
     images = read(spark, uri, IMAGES)
+    rows = current(images.drop("content"))
     refusals = read(spark, canonical(config.quarantine), QUARANTINE) if config.quarantine else None
-    table = quality.composition(images, refusals).toPandas()
+    table = quality.composition(rows, refused_now(refusals, rows) if refusals else None).toPandas()
     print(readable(table), flush=True)
-    leaks = {key: _listed(quality.leaks(images, key)) for key in KEYS}
+    leaks = {key: _listed(quality.leaks(rows, key)) for key in KEYS}
     near, audit = _looked_at(config, images, spec)
     facts = {"images": uri, "spec": spec.fingerprint(), "seed": str(config.seed)}
     found = {"leaks": leaks, "near_duplicates": near, "shortcuts": audit}
     facts |= versions("pyspark", "scikit-learn", "imagehash")
     write_quality(report, table, found, facts, config.warn, store_of(spark).open_for_write)
-    quality.check_no_leak(images, KEYS, uri, f"Ingest into a new table with other --splits. See {report}/index.html")
+    quality.check_no_leak(rows, KEYS, uri, f"Ingest into a new table with other --splits. See {report}/index.html")
     return {
         "files": int(table["files"].sum()),
         "images": int(table["images"].sum()),
@@ -54,8 +56,8 @@ def main(argv: list[str] | None = None) -> Counts:
 
 def _looked_at(config: QualityConfig, images: DataFrame, spec: ImageSpec) -> tuple[Any, Any]:
     """Near duplicates and the shortcut audit; None for what is not asked for, or has too few patients."""
-    wanted = images if config.near >= 0 else sample(images, config.sample)
-    seen = looks(wanted, spec).persist()
+    wanted = distinct(images)
+    seen = looks(wanted if config.near >= 0 else only_sample(wanted, config.sample), spec).persist()
     log.info("quality: %d distinct images seen as %s", seen.count(), spec.shape)
     near = {"distance": config.near, **_listed(near_duplicates(seen, config.near))} if config.near >= 0 else None
     facts, truth, patients = trivial(sample(seen, config.sample).toPandas())
