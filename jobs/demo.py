@@ -59,13 +59,14 @@ def main(argv: list[str] | None = None) -> Counts:
         "0.6,0.2,0.2",
     ]
     learnt = ["--epochs", size["epochs"], "--patience", size["epochs"], "--batch-size", size["batch"]]
+    judged = ["--predictions", out / "predictions", "--images", out / "images"]
     steps = (
         (ingest, taken),
         (extract, prepared),
         (train, ["--prepared", out / "prepared", "--bundle", out / "bundle", *learnt]),
         (extract, [*prepared, "--features", out / "features", "--backbone", out / "bundle"]),
         (score, ["--source", source, "--bundle", out / "bundle", *scored]),
-        (evaluate, ["--predictions", out / "predictions", "--images", out / "images", "--report", out / "report"]),
+        (evaluate, [*judged, "--report", out / "report", "--bundle", out / "bundle"]),
     )
     summaries = [print_summary(job.__name__, partial(job.main, [str(arg) for arg in args])) for job, args in steps]
     log.info("%s", _found(summaries, out))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from pneumospark.config import EvaluateConfig, parse
 from pneumospark.errors import BundleError, ConfigError
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> Counts:
     scored = evaluation.labelled(evaluation.of_model(predictions, model_id), images, config.subgroups).persist()
     split = evaluation.choose_split(evaluation.judged(scored), config.split)
     rows = evaluation.judged(evaluation.of_split(scored, split))
-    externals = _externals(config, model_id, terms)
+    externals = _externals(spark, config, model_id, terms)
     more: Counts = {"model_id": model_id, "split": split, "external": [external.figures for external in externals]}
     if config.against:
         second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against))
@@ -70,9 +70,9 @@ def _judged(name: str, scored: DataFrame, facts: Sequence[str], terms: Terms, mo
     return judge(name, cases, terms, {**more, "other_labels": evaluation.others(scored)})
 
 
-def _externals(config: EvaluateConfig, model_id: str, terms: Terms) -> list[Judgement]:
+def _externals(spark: SparkSession, config: EvaluateConfig, model_id: str, terms: Terms) -> list[Judgement]:
     """Each external set, judged by the same model, threshold and terms, over all its splits."""
-    spark, found = session("evaluate"), []
+    found = []
     for predictions_uri, images_uri in zip_longest(config.external_predictions, config.external_images):
         if not (predictions_uri and images_uri):
             raise ConfigError("evaluate: expected as many --external-predictions as --external-images")
@@ -91,7 +91,7 @@ def _pictures(rows: DataFrame, images: DataFrame, uri: str | None, model_id: str
     drawn = [row.asDict() for row in evaluation.drawn(rows, [row["path"] for row in wrong], DRAWN).collect()]
     if uri is None:
         return [gallery.samples(some, images) for some in (wrong, drawn)]
-    model = bundle.read(canonical(uri), store_of(session("evaluate")))
+    model = bundle.read(canonical(uri), store_of(images.sparkSession))
     if model.model_id != model_id:
         raise BundleError(f"--bundle {uri}: expected that of model {model_id}, found that of {model.model_id}")
     from pneumospark.learn.explain import grad_cam  # TensorFlow, only where there is a network to explain

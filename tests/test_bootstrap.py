@@ -75,7 +75,7 @@ def test_a_seed_draws_the_same_whatever_the_parts(monkeypatch):
 def test_no_interval_where_there_is_none_to_have():
     assert draw(*cohort(9)[:2], 0.5, cohort(9)[2], Terms()) is None
     assert metrics([0, 1] * 8, [0.1, 0.9] * 8, 0.5, [1, 2] * 8)["bootstrap"]["intervals"] == {}
-    always, seldom = np.full(100, 0.8), np.where(np.arange(100) < 90, np.nan, 0.5)
+    always, seldom = np.full(100, 0.8), np.where(np.arange(100) < 90, np.nan, np.linspace(0, 1, 100))
     enough = np.where(np.arange(100) < 4, np.nan, np.linspace(0, 1, 100))
     found = bounds({"always": always, "seldom": seldom, "enough": enough})
     assert found["always"] is None and found["seldom"] is None

@@ -1,5 +1,6 @@
 """Model cards: what the facts say is in them, nothing else, and nobody can change one afterwards."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_what_is_not_known_is_not_said(left_out: str) -> None:
     card = model_card(known)
     assert len(card) < len(model_card(whole()))
     assert "undefined" not in model_card(facts()).lower() and "None" not in card
+
+
+def test_a_card_can_be_made_again_from_the_stored_facts() -> None:
+    """Tuples come back from JSON as lists."""
+    made = facts(recipe={"devices": ("GPU:0", "GPU:1"), "none": (), "version": None})
+    card = model_card(made)
+    assert card == model_card(json.loads(json.dumps(made)))
+    assert "| `devices` | GPU:0, GPU:1 |\n| `none` | none |\n| `version` | none |" in card
 
 
 def test_the_id_covers_the_card(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _shown(value: Any) -> str:
-    if value is None or value in ([], ()):
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value).replace("|", "\\|")
+    """A setting as text; the same whether JSON has made a list of a tuple or not."""
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value)) or None
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace("|", "\\|")
+    )
