@@ -1,6 +1,7 @@
 """Evaluate: what two tables say becomes figures, subgroups, comparisons and pictures, from tables written by hand."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from conftest import Tables, Way
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from pneumospark.errors import BundleError, ConfigError, TableError
-from pneumospark.io.tables import append
+from pneumospark.io.tables import append, read
 from pneumospark.learn.compare import compare
 from pneumospark.learn.metrics import metrics
 from pneumospark.schemas import IMAGES, PREDICTIONS
+from pneumospark.tables import evaluation
 from pneumospark.tables.images import without_run_id
 
 pytestmark = pytest.mark.spark
@@ -144,6 +147,19 @@ def test_an_external_set_stands_beside(spark: SparkSession, hospital: Tables, tm
     assert "Beside other sets" in page
     with pytest.raises(ConfigError, match="as many --external-predictions as --external-images"):
         evaluated(hospital, tmp_path, *both[:2])
+
+
+def test_further_columns_of_a_manifest_make_groups(spark: SparkSession, hospital: Tables) -> None:
+    view = F.when(F.col("bits") == 8, "PA").otherwise("")
+    images = read(spark, f"file://{hospital.images}", IMAGES)
+    images = images.withColumn("extra", F.when(F.col("label") == "normal", F.create_map(F.lit("view"), view)))
+    scored = evaluation.of_model(read(spark, f"file://{hospital.predictions}", PREDICTIONS), "a" * 16)
+    cases = evaluation.cases(
+        evaluation.judged(evaluation.labelled(scored, images, ["view", "split"])), ["view", "split"]
+    )
+    found = Counter(cases["groups"]["view"])
+    assert found == {("PA",): 16 + 1, (): 24 + 8 + 1}  # no column for pneumonia, an empty one for 16 bits
+    assert Counter(cases["groups"]["split"]) == {("test",): COUNT, ("train",): 2}
 
 
 def test_what_is_asked_for_and_not_there(hospital: Tables, way: Way, tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps(bias: float) -> None:
     np.testing.assert_allclose(found, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
 
 
+def test_of_networks_that_are_averaged_the_last_one_is_explained() -> None:
+    inputs = keras.Input((6, 6, 1))
+    both = keras.Model(inputs, keras.layers.Average()([two_maps(-200.0)(inputs), two_maps(200.0)(inputs)]))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1)).astype(np.uint8)
+    np.testing.assert_allclose(grad_cam(both, pixels), grad_cam(two_maps(), pixels), atol=1e-5)
+
+
 def test_the_network_is_left_as_it_was() -> None:
     model = two_maps()
     pixels = np.full((1, 6, 6, 1), 200, np.uint8)

@@ -16,8 +16,9 @@ def grad_cam(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.floa
     """What speaks for pneumonia, and where: (n, h, w) of 0 to 1, each scaled by its own largest value, zeros for none.
 
     Selvaraju et al. 2017 (arXiv:1610.02391). `pixels` is (n, height, width, channels) of the bundle's spec; h x w is
-    the size of the network's last feature map. The gradient is that of the logit: a sure network's probability has
-    none. It is a rough picture of attention, no proof of a reason (Adebayo et al. 2018, arXiv:1810.03292).
+    the size of the network's last feature map; of several networks that are averaged, that of the last one. The
+    gradient is that of the logit: a sure network's probability has none. It is a rough picture of attention, no proof
+    of a reason (Adebayo et al. 2018, arXiv:1810.03292).
     Raises BundleError for a network without feature maps, or with more than one output.
     """
     if network.output_shape[-1] != 1:
@@ -64,13 +65,16 @@ def _recorded(layer: keras.layers.Layer, tape: tf.GradientTape) -> Iterator[list
 
 @contextmanager
 def _logit(network: keras.Model) -> Iterator[None]:
-    """The network without its last sigmoid."""
-    last = list(_leaves(network))[-1]
-    activation = getattr(last, "activation", None)
-    if activation is keras.activations.sigmoid:
-        last.activation = keras.activations.linear
+    """The network without the sigmoid of its output; one that averages several is without each of theirs."""
+    lasts = [layer for layer in _leaves(network) if layer.output.shape[1:] == (1,) and _is_sigmoid(layer)]
+    for layer in lasts:
+        layer.activation = keras.activations.linear
     try:
         yield
     finally:
-        if activation is keras.activations.sigmoid:
-            last.activation = activation
+        for layer in lasts:
+            layer.activation = keras.activations.sigmoid
+
+
+def _is_sigmoid(layer: keras.layers.Layer) -> bool:
+    return getattr(layer, "activation", None) is keras.activations.sigmoid
