@@ -12,15 +12,15 @@ from pyspark.sql import functions as F
 from pneumospark.config import IngestConfig, parse
 from pneumospark.errors import SourceError
 from pneumospark.io.files import Store, canonical, resolve, store_of
-from pneumospark.io.layouts import Layout, patient_key, read_labels, read_test_list, recognise
+from pneumospark.io.layouts import Layout, patient_key, read_labels, read_second, recognise
 from pneumospark.io.lock import locked
 from pneumospark.io.metering import Meter
 from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
-from pneumospark.schemas import IMAGES, QUARANTINE
+from pneumospark.schemas import IMAGES, QUARANTINE, UNMATCHED
 from pneumospark.split import check_shares
-from pneumospark.tables import labels, quality
+from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import Rules, image_row, images, refused
 from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
@@ -33,25 +33,31 @@ def main(argv: list[str] | None = None) -> Counts:
     store = store_of(spark)
     root = resolve(config.source, store, "--source")
     layout = recognise(config, root, store)
-    shares, key = check_shares(config.shares), patient_key(layout)
+    shares, key = check_shares(config.shares), patient_key(config.patient_key_file, store, layout.name)
+    hiding = (key, config.dicom_check, config.burned_in, paths.shown(config.paths, key))
     with locked(canonical(config.images), store, "ingest", spark.sparkContext.cancelAllJobs):
-        rules = Rules(root, new_run_id(), config.max_pixels, shares, config.salt, key)
+        rules = Rules(root, new_run_id(), config.max_pixels, shares, config.salt, *hiding)
         counts = _ingest(spark, config, store, layout, rules)
     return check_quarantined(counts, config.max_quarantined)
 
 
 def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Layout, rules: Rules) -> Counts:
-    root, run_id, meter = rules.source, rules.ingest_id, Meter(spark, store.read)
+    root, run_id, show, meter = rules.source, rules.ingest_id, rules.show, Meter(spark, store.read)
     images_uri, quarantine_uri = canonical(config.images), canonical(config.quarantine)
     log.info("ingest: listing %s, layout %s", root, layout.name)
     listed = list_files(spark, root, store.list_folder).where(~F.col("path").isin(list(layout.own_files))).persist()
     if not (found := listed.count()):
         raise SourceError(f"--source {root}: expected image files, found none")
-    lookup = labels.lookup(layout.name, read_labels(spark, layout), read_test_list(spark, layout))
+    paths.check_key(listed, rules.patient_key)
+    lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
     done = current(read(spark, images_uri, IMAGES, missing_ok=True))
-    refusals = refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done)
-    new = without_known(without_known(listed, done), settled(refusals, config.retry_quarantine))
-    new = labels.labelled(changed(new, done, meter.read), root, lookup)
+    refusals = settled(
+        refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
+    )
+    done = paths.as_listed(done, listed, show)
+    new = without_known(without_known(listed, done), paths.as_listed(refusals, listed, show))
+    any_folder = layout.name != "dicom" and show is str
+    new = labels.labelled(changed(new, done, meter.read), root, lookup, any_folder)
     files = spread(labels.with_policy(new, config.splits).persist(), FILE_BYTES)
     count = files.count()
     log.info("ingest: %d files, %d of them new or changed", found, count)
@@ -59,11 +65,15 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
     table = read(spark, images_uri, IMAGES, missing_ok=True)
     of_run = F.col("run_id") == run_id
-    lost = quality.unaccounted(files, table.where(of_run)).persist()
-    bad = refused(lost, partial(image_row, read=meter.read, rules=rules), "ingest")
+    lost = quality.unaccounted(files, paths.as_listed(table.where(of_run), listed, show)).persist()
+    bad = refused(lost, partial(image_row, read=meter.read, rules=rules), "ingest", show)
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
     refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
-    quality.check_all_accounted(quality.unaccounted(files, table.where(of_run), refusals), "ingest")
+    still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
+    quality.check_all_accounted(still, "ingest")
+    unmatched = labels.unmatched(lookup, listed, root).persist() if lookup else None
+    if unmatched and count and not unmatched.isEmpty():
+        append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
     table = current(table)
     quality.check_no_leak(table, ("patient_id", "image_id"), images_uri, advice)
@@ -75,7 +85,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         "replaced": table.where(of_run & F.col("replaces").isNotNull()).count(),
         "quarantined": quarantined,
         "files_without_label": files.where("label is null").count(),
-        "labels_without_file": labels.without_file(lookup, listed, root).count() if lookup else 0,
+        "labels_without_file": unmatched.where("found_in = 'labels'").count() if unmatched else 0,
         "splits": quality.counts(table, "split", "label"),
         "reasons": quality.counts(refusals, "reason"),
         **meter.counts(),

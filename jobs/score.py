@@ -15,13 +15,14 @@ from pneumospark.config import ScoreConfig, parse
 from pneumospark.errors import SourceError
 from pneumospark.io import bundle
 from pneumospark.io.files import Store, canonical, resolve, store_of
+from pneumospark.io.layouts import patient_key
 from pneumospark.io.lock import locked
 from pneumospark.io.metering import Meter
 from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session, ship
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
 from pneumospark.schemas import PREDICTIONS, QUARANTINE
-from pneumospark.tables import quality
+from pneumospark.tables import paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import refused
 from pneumospark.tables.predictions import Scorer, predictions, prepare_file, unscored
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> Counts:
 
 def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, model: bundle.Bundle) -> Counts:
     run_id, meter = new_run_id(), Meter(spark, store.read)
+    show = paths.shown(config.paths, patient_key(config.patient_key_file, store))
     ship(spark, model.folder, f"bundle-{model.model_id}")
     scorer = Scorer(
         model.model_id,
@@ -51,6 +53,7 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
         datetime.now(UTC),
         config.batch_size,
         config.max_pixels,
+        show,
     )
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
 
@@ -60,8 +63,11 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
         raise SourceError(f"--source {root}: expected image files, found none")
     done = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("model_id") == model.model_id)
     done = current(done)
-    refusals = refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done)
-    due = without_known(unscored(listed, done), settled(refusals, config.retry_quarantine))
+    refusals = settled(
+        refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
+    )
+    done = paths.as_listed(done, listed, show)
+    due = without_known(unscored(listed, done), paths.as_listed(refusals, listed, show))
     files = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
     count = files.count()
     log.info("score: %d files, %d of them to score", found, count)
@@ -70,11 +76,12 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
     rows = predictions(files, meter.read, make_predict, scorer)
     scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
     table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)
-    lost = quality.unaccounted(files, table).persist()
-    bad = refused(lost, partial(prepare_file, read=meter.read, scorer=scorer), "score")
+    lost = quality.unaccounted(files, paths.as_listed(table, listed, show)).persist()
+    bad = refused(lost, partial(prepare_file, read=meter.read, scorer=scorer), "score", show)
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
     refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(F.col("run_id") == run_id)
-    quality.check_all_accounted(quality.unaccounted(files, table, refusals), "score")
+    still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
+    quality.check_all_accounted(still, "score")
     return {
         "run_id": run_id,
         "model_id": model.model_id,

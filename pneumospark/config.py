@@ -12,7 +12,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pneumospark.errors import ConfigError
 from pneumospark.spec import ImageSpec
 
-LAYOUTS = ("auto", "folders", "nih", "manifest", "dicom")
+LAYOUTS = ("auto", "folders", "nih", "manifest", "rsna", "dicom")
+PATHS = ("plain", "hashed")
 GIVEN = ("given", "given-test", "ignore")
 NETWORKS = ("published", "residual")
 METAVARS = {int: "N", float: "NUMBER", bool: "true|false"}
@@ -41,6 +42,16 @@ def uris(text: str) -> Any:
     return option(f"tables {text}", (), value="URI,...")
 
 
+def key_file() -> Any:
+    """A field that names the file of the secret, which is never on the command line itself, where all can read it."""
+    return uri("file that holds the secret which hides patient ids and paths; else PNEUMOSPARK_PATIENT_KEY", None)
+
+
+def shown_paths() -> Any:
+    """A field that says how the tables keep the paths of files."""
+    return option("hashed: the tables keep a keyed hash of each path, since paths can hold names", "plain", PATHS)
+
+
 @dataclass(frozen=True)
 class IngestConfig:
     """Files of a source into `images`; those that are no images into `quarantine`."""
@@ -66,6 +77,17 @@ class IngestConfig:
         "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails",
         5.0,
         least=0,
+    )
+    patient_key_file: str | None = key_file()
+    paths: str = shown_paths()
+    dicom_check: str = option(
+        "DICOM files to refuse: modality: those whose header names another one than that of radiographs; chest: also "
+        "those of another body part; none",
+        "modality",
+        ("none", "modality", "chest"),
+    )
+    burned_in: str = option(
+        "DICOM files whose header says that text is part of the picture", "quarantine", ("quarantine", "keep")
     )
 
 
@@ -126,6 +148,8 @@ class ScoreConfig:
         5.0,
         least=0,
     )
+    patient_key_file: str | None = key_file()
+    paths: str = shown_paths()
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ class DecodeError(PneumosparkError):
         "corrupt",  # the bytes contradict themselves
         "too_large",  # more bytes or declared pixels than the limit
         "multi_frame",  # an animation or several pages: which one is the X-ray?
+        "not_a_chest_radiograph",  # its DICOM header names another modality or body part
+        "burned_in_annotation",  # its DICOM header says that text is part of the picture
     )
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 PNEUMONIA, NORMAL, OTHER = "pneumonia", "normal", "other"
+CLASSES = (PNEUMONIA, NORMAL, OTHER)
 DEVELOPMENT = "development"
 """A given split that says only "not test": train or validation, by the patient."""
 

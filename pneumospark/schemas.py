@@ -7,6 +7,7 @@ from pyspark.sql.types import (
     FloatType,
     IntegerType,
     LongType,
+    MapType,
     StringType,
     StructField,
     StructType,
@@ -23,8 +24,17 @@ STRING, LONG, INT, BYTES, TIME = StringType(), LongType(), IntegerType(), Binary
 LISTED = _struct(("path", STRING), ("length", LONG), ("modified_at", TIME))
 """What a listing says of a file, before anyone reads it."""
 
-LABELS = _struct(("patient_id", STRING), ("label", STRING), ("findings", ArrayType(STRING)), ("given_split", STRING))
+LABELS = _struct(
+    ("patient_id", STRING),
+    ("label", STRING),
+    ("findings", ArrayType(STRING)),
+    ("given_split", STRING),
+    ("extra", EXTRA := MapType(STRING, STRING)),  # the labels table's other columns, by name
+)
 """What the layout says of a file: null where it says nothing."""
+
+UNMATCHED = _struct(("path", STRING), ("found_in", STRING), ("run_id", STRING))
+"""What is in the labels table alone, or in the source alone; `found_in` is one of "labels", "source"."""
 
 IMAGES = _struct(
     ("image_id", STRING),  # sha256 of the file, hex
@@ -39,6 +49,7 @@ IMAGES = _struct(
     ("label", STRING),
     ("findings", ArrayType(STRING)),
     ("split", STRING),
+    ("extra", EXTRA),  # the labels table's other columns: age, view and the like, to judge subgroups by
     ("content", BYTES),  # the file; of a DICOM file its picture alone, without names
     ("length", LONG),  # bytes
     ("modified_at", TIME),

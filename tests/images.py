@@ -118,12 +118,18 @@ def bad() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def dicom(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, frame: bytes = b"", **elements: Any) -> bytes:
+def dicom(
+    pixels: np.ndarray,
+    syntax: str = ExplicitVRLittleEndian,
+    frame: bytes = b"",
+    private: Dataset | None = None,
+    **elements: Any,
+) -> bytes:
     """Of (rows, columns) or (rows, columns, 3); `elements` are keywords such as WindowCenter=40, None to leave one out.
 
-    `frame` is the compressed picture where the transfer syntax asks for one.
+    `frame` is the compressed picture where the transfer syntax asks for one; `private` has more elements.
     """
-    header = Dataset()
+    header = Dataset(private or {})
     header.PatientName, header.PatientBirthDate, header.AccessionNumber = NAME, BIRTH_DATE, ACCESSION
     header.PatientID, header.Modality = "P-001", "DX"
     header.Rows, header.Columns = pixels.shape[:2]

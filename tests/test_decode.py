@@ -417,7 +417,8 @@ def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str | No
 
 @pytest.mark.parametrize(("stored", "expected"), [("P-001", "P-001"), (" 7 ", "7"), ("", None), (None, None)])
 def test_only_the_patient_id_is_taken(stored: str | None, expected: str | None) -> None:
-    assert decode(images.dicom(GREY, PatientID=stored)).patient_id == expected
+    header = decode(images.dicom(GREY, PatientID=stored)).header
+    assert header and header.patient_id == expected
 
 
 def test_tags_that_name_a_person_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

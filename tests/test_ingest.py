@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import images
+import pyarrow.parquet
 import pytest
 from conftest import Tables, Way, by_name, content, rows, runs, write
+from mutations import KINDS, mutated, originals
 from PIL import Image
 from pydicom import dcmread
 from pyspark.sql import SparkSession
@@ -270,6 +272,80 @@ def test_nih_lists_tell_labels_and_the_test(tables: Tables, tmp_path: Path) -> N
     assert (summary["files"], summary["labels_without_file"], summary["quarantined"]) == (3, 1, 0)
 
 
+RSNA = "patientId,x,y,width,height,Target\na,1,2,3,4,1\na,5,6,7,8,1\nb,,,,,0\nc,,,,,0\ngone,,,,,0\n"
+RSNA_CLASSES = "patientId,class\na,Lung Opacity\na,Lung Opacity\nb,Normal\nc,No Lung Opacity / Not Normal\n"
+
+
+@pytest.mark.parametrize(("classes", "third"), [(None, "normal"), (RSNA_CLASSES, "other")], ids=["target", "classes"])
+def test_rsna_lists_tell_labels_and_count_boxes(tables: Tables, tmp_path: Path, monkeypatch, classes, third) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    lists = {"stage_2_train_labels.csv": RSNA} | ({"stage_2_detailed_class_info.csv": classes} if classes else {})
+    files = {
+        f"stage_2_train_images/{name}.dcm": images.dicom(GREY // 2 + n, PatientID=name) for n, name in enumerate("abcd")
+    }
+    summary = tables.ingest(write(tmp_path / "s", files | {name: text.encode() for name, text in lists.items()}))
+    found = by_name(tables.images)
+    assert {name: row["label"] for name, row in found.items()} == {
+        "a.dcm": "pneumonia",
+        "b.dcm": "normal",
+        "c.dcm": third,
+        "d.dcm": None,
+    }
+    assert dict(found["a.dcm"]["extra"]) == {"boxes": "2"} and found["d.dcm"]["extra"] is None
+    assert (summary["images"], summary["labels_without_file"], summary["files_without_label"]) == (4, 1, 1)
+    assert len(found["a.dcm"]["patient_id"]) == 64
+
+
+def test_a_manifest_as_parquet_keeps_its_other_columns(tables: Tables, tmp_path: Path) -> None:
+    table = pyarrow.table(
+        {
+            "path": ["a.png", "b.png"],
+            "label": ["NORMAL", "PNEUMONIA"],
+            "patient_id": [1, 2],
+            "findings": [["Normal"], ["Edema", "Mass"]],
+            "age in `years`.": [7, None],
+            "view": ["PA", "AP"],
+        }
+    )
+    source = write(tmp_path / "s", {"a.png": png(1), "b.png": png(2)})
+    pyarrow.parquet.write_table(table, source / "manifest.parquet")
+    assert tables.ingest(source)["images"] == 2
+    found = by_name(tables.images)
+    assert [dict(found[name]["extra"]) for name in ("a.png", "b.png")] == [
+        {"age in `years`.": "7", "view": "PA"},
+        {"view": "AP"},
+    ]
+    assert [found[name]["findings"] for name in ("a.png", "b.png")] == [[], ["edema", "mass"]]
+    assert [found[name]["patient_id"] for name in ("a.png", "b.png")] == ["1", "2"]
+
+
+def test_rows_without_a_file_and_files_without_a_row_are_listed(tables: Tables, tmp_path: Path) -> None:
+    table = MANIFEST + "x/a.png,NORMAL,,,\nx/gone.png,NORMAL,,,\n"
+    source = write(tmp_path / "s", {"manifest.csv": table.encode(), "x/a.png": png(1), "x/b.png": png(2)})
+    tables.ingest(source)
+    listed = {
+        row["path"].removeprefix(f"file://{source}/"): row["found_in"] for row in rows(tables.quarantine / "_unmatched")
+    }
+    assert listed == {"x/gone.png": "labels", "x/b.png": "source"}
+    assert rows(tables.quarantine) == []
+    tables.ingest(source)  # nothing new, so no new list
+    assert len(rows(tables.quarantine / "_unmatched")) == 2
+
+
+ANY = ("--max-quarantined", "100")
+
+
+def test_damaged_files_of_every_kind_end_as_rows_or_reasons(tables: Tables, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    files = dict(mutated(seed=1, count=len(KINDS) * len(originals()) * 2))
+    summary = tables.ingest(write(tmp_path / "s", files), "--layout", "folders", "--max-pixels", "30000000", *ANY)
+    taken = {row["path"].rpartition("/")[2] for row in rows(tables.images)}
+    assert taken | reason(tables).keys() == files.keys() and not taken & reason(tables).keys()
+    assert summary["images"] + summary["quarantined"] == summary["files"] == len(files)
+    assert {name for name in files if "-swapped-" in name} <= taken  # the bytes tell the format, not the name
+    assert len(set(summary["reasons"])) >= 5
+
+
 def everything(tables: Tables) -> bytes:
     """All bytes of all files of all tables, and their names."""
     files = [file for file in tables.folder.rglob("*") if file.is_file()]
@@ -288,7 +364,7 @@ def dicoms(folder: Path) -> Path:
     ("layout", "message"),
     [
         ("auto", "ingest: ConfigError: --layout dicom: the files hold patient ids; set {} to a secret"),
-        ("folders", "ingest: ConfigError: DICOM files hold patient ids: set {} to a secret"),
+        ("folders", "ingest: ConfigError: 3 files are named as DICOM files, and these hold patient ids: set {} to a"),
     ],
 )
 def test_dicom_without_a_key_is_an_error_that_names_it(

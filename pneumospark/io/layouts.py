@@ -1,4 +1,4 @@
-"""How a corpus tells its labels: recognise the layout and read its own lists."""
+"""How a corpus tells its labels: recognise the layout and read its own lists; and the secret that hides patients."""
 
 import os
 from pathlib import PurePosixPath
@@ -14,6 +14,8 @@ from pneumospark.labels import GIVEN_SPLITS, NORMAL, PNEUMONIA
 
 NIH_TABLE, NIH_TEST, MANIFESTS = "Data_Entry_2017", "test_list.txt", ("manifest.csv", "manifest.parquet")
 NIH_LISTS = ("train_val_list.txt", NIH_TEST, "BBox_List_2017.csv")
+RSNA_TABLE, RSNA_CLASSES = "stage_2_train_labels", "stage_2_detailed_class_info.csv"
+WITH_TABLE = ("nih", "rsna", "manifest")
 PATIENT_KEY = "PNEUMOSPARK_PATIENT_KEY"
 CLASS_FOLDERS = {NORMAL, PNEUMONIA}
 
@@ -35,6 +37,7 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     names = store.first_names(root)
     signs = {
         "nih": [name for name in names if name.startswith(NIH_TABLE)],
+        "rsna": [name for name in names if name.startswith(RSNA_TABLE)],
         "manifest": [name for name in names if name in MANIFESTS],
         "folders": [name for name in names if name.lower() in CLASS_FOLDERS | set(GIVEN_SPLITS)],
         "dicom": [name for name in names if name.lower().endswith((".dcm", ".dicom"))],
@@ -45,25 +48,36 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     if name is None:
         raise SourceError(
             f"{root}: --layout auto finds no folders {' or '.join(sorted(CLASS_FOLDERS))}, no manifest.csv, "
-            f"no {NIH_TABLE}*.csv and no .dcm file, but {names[:5] or 'nothing'}; --layout folders takes any folder's "
-            "name as label, and none where there is no folder"
+            f"no {NIH_TABLE}*.csv, no {RSNA_TABLE}.csv and no .dcm file, but {names[:5] or 'nothing'}; "
+            "--layout folders takes any folder's name as label, and none where there is no folder"
         )
-    tables = [f"{root}/{table}" for table in signs[name][:1]] if name in ("nih", "manifest") else []
+    tables = [f"{root}/{table}" for table in signs[name][:1]] if name in WITH_TABLE else []
     labels = given or next(iter(tables), None)
-    if labels is None and name in ("nih", "manifest"):
+    if labels is None and name in WITH_TABLE:
         raise SourceError(
             f"{root}: --layout {name} expects a labels table in there, found none; name one with --labels"
         )
-    lists = [f"{root}/{name}" for name in names if name in NIH_LISTS] if name == "nih" else []
+    own = {"nih": NIH_LISTS, "rsna": (RSNA_CLASSES,)}.get(name, ())
+    lists = [f"{root}/{name}" for name in names if name in own]
     return Layout(name, labels, tuple({*tables, *lists, *([labels] if labels else [])}))
 
 
-def patient_key(layout: Layout) -> bytes | None:
-    """The secret that hides DICOM patient ids, from the environment; raises ConfigError where DICOM files have none."""
-    key = os.environ.get(PATIENT_KEY, "").encode() or None
-    if layout.name == "dicom" and key is None:
-        raise ConfigError(f"--layout dicom: the files hold patient ids; set {PATIENT_KEY} to a secret that hides them")
-    return key
+def patient_key(file: str | None, store: Store, layout: str = "") -> bytes | None:
+    """The secret that hides patient ids: what `file` holds or, without one, of the environment; None where neither is.
+
+    Raises ConfigError for an empty file, and where a layout of DICOM files has no secret.
+    """
+    if file is not None:
+        if not (key := store.fetch(resolve(file, store, "--patient-key-file")).strip()):
+            raise ConfigError(f"--patient-key-file {file}: expected a secret, found an empty file")
+        return key
+    key = os.environ.get(PATIENT_KEY, "").encode().strip()
+    if layout in ("dicom", "rsna") and not key:
+        raise ConfigError(
+            f"--layout {layout}: the files hold patient ids; set {PATIENT_KEY} to a secret that hides them, or name a "
+            "file that holds one (--patient-key-file)"
+        )
+    return key or None
 
 
 def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:
@@ -77,7 +91,10 @@ def read_labels(spark: SparkSession, layout: Layout) -> DataFrame | None:
     )
 
 
-def read_test_list(spark: SparkSession, layout: Layout) -> DataFrame | None:
-    """File names of NIH's test_list.txt as `relative`; None where it is not beside the images."""
-    lists = [uri for uri in layout.own_files if uri.endswith(f"/{NIH_TEST}")]
-    return spark.read.text(literal(lists[0])).select(F.trim("value").alias("relative")) if lists else None
+def read_second(spark: SparkSession, layout: Layout) -> DataFrame | None:
+    """The layout's other list where there is one: of NIH the test files as `relative`, of RSNA the classes."""
+    if lists := [uri for uri in layout.own_files if uri.endswith(f"/{NIH_TEST}")]:
+        return spark.read.text(literal(lists[0])).select(F.trim("value").alias("relative"))
+    if lists := [uri for uri in layout.own_files if uri.endswith(f"/{RSNA_CLASSES}")]:
+        return spark.read.csv(literal(lists[0]), header=True)
+    return None

@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageChops, ImageFile, ImageOps, UnidentifiedIm
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import dicom
+from pneumospark.pixels.dicom_header import DicomHeader
 
 Grey = npt.NDArray[np.unsignedinteger[Any]]
 """(height, width), uint8 or uint16, 0 is black."""
@@ -52,7 +53,7 @@ class Decoded:
     format: str  # one of FORMATS, or "DICOM"
     bits: int  # stored bits a sample: 1 to 16
     photometric: str  # as stored, in the words of DICOM
-    patient_id: str | None = None  # as stored, so hash it before it goes anywhere; None unless DICOM
+    header: DicomHeader | None = None  # None unless DICOM
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Decoded:

@@ -1,4 +1,4 @@
-"""A DICOM file to one grey picture: the only place that reads a DICOM header, and of it only `TAGS`."""
+"""A DICOM file to one grey picture, by the `TAGS` of its header and no others."""
 
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -16,30 +16,7 @@ from pydicom.pixels.utils import pixel_array
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import codecs
-
-TAGS = (
-    "PatientID",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "ModalityLUTSequence",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "VOILUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "PixelData",
-)
-"""The promise of privacy: no other tag is kept, so no name, birth date or accession number can reach a table or a log.
-pydicom adds SpecificCharacterSet (0008,0005) by itself."""
+from pneumospark.pixels.dicom_header import PICTURE_TAGS, TAGS, DicomHeader, facts_of
 
 SYNTAXES = (
     uid.ImplicitVRLittleEndian,
@@ -61,12 +38,12 @@ COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
 class DicomPicture(NamedTuple):
-    """`pixels` as `Decoded` has them; `patient_id` is as stored."""
+    """`pixels` as `Decoded` has them, and what the header says besides."""
 
     pixels: npt.NDArray[np.unsignedinteger[Any]]
     bits: int
     photometric: str
-    patient_id: str | None
+    header: DicomHeader
 
 
 def is_dicom(content: bytes) -> bool:
@@ -91,16 +68,16 @@ def read(content: bytes, max_pixels: int) -> DicomPicture:
         elif syntax.is_encapsulated:
             _check_codestream(header)
         pixels = _grey(pixel_array(header), header)
-        return DicomPicture(pixels, bits, photometric, _patient_id(header))
+        return DicomPicture(pixels, bits, photometric, facts_of(header))
 
 
 def deidentified(content: bytes) -> bytes:
-    """The same picture as a DICOM file of `TAGS` without the patient's id: all of it that a table may keep.
+    """The same picture as a DICOM file of `PICTURE_TAGS`: all of it that a table may keep.
 
     `read` gives the same pixels for both. Raises what `read` raises.
     """
     with disable_value_validation():
-        header = dcmread(BytesIO(content), specific_tags=[tag for tag in TAGS if tag != "PatientID"])
+        header = dcmread(BytesIO(content), specific_tags=list(PICTURE_TAGS))
         for sequence in ("ModalityLUTSequence", "VOILUTSequence"):
             for item in header.get(sequence) or ():
                 for element in list(item):
@@ -164,17 +141,6 @@ def _decompress(header: Dataset, syntax: uid.UID) -> None:
         header.PlanarConfiguration = 0
         if syntax == uid.JPEGExtended12Bit:
             header.PhotometricInterpretation = "RGB"  # the decoder has converted it already
-
-
-def _patient_id(header: Dataset) -> str | None:
-    """(0010,0020) without the padding of PS3.5, section 6.2; None where empty.
-
-    Read as Latin-1 whatever the character set: that never fails, tells any two ids apart, and ids are ASCII.
-    """
-    element = header.get_item("PatientID")
-    stored = element.value if element is not None else b""
-    text = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored or "")
-    return text.strip(" \0") or None
 
 
 def _grey(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:

@@ -1,7 +1,6 @@
 """The `images` table, and the quarantine for what is no image: one look at each file decides."""
 
 import hashlib
-import hmac
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +10,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from pneumospark.errors import ConfigError, DecodeError
+from pneumospark.errors import DecodeError
 from pneumospark.labels import DEVELOPMENT
-from pneumospark.pixels.decode import decode, without_identity
+from pneumospark.pixels import dicom_header
+from pneumospark.pixels.decode import Decoded, decode, without_identity
 from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.split import SPLITS, split_of
+from pneumospark.tables.paths import Show, hidden
 
 Row = dict[str, Any]
 Read = Callable[[str], bytes]
@@ -25,7 +26,7 @@ BATCH_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Rules:
-    """What ingest decides by: limits, the shares of the splits, and the key that hides patient ids of DICOM headers."""
+    """What ingest decides by: limits, the shares of the splits, what a DICOM header may say, and what is hidden."""
 
     source: str
     ingest_id: str
@@ -33,6 +34,9 @@ class Rules:
     shares: tuple[float, float, float]
     salt: str = ""
     patient_key: bytes | None = field(default=None, repr=False)
+    dicom_check: str = "modality"
+    burned_in: str = "quarantine"
+    show: Show = field(default=str, repr=False)  # paths
 
 
 def images(files: DataFrame, read: Read, rules: Rules) -> DataFrame:
@@ -41,8 +45,8 @@ def images(files: DataFrame, read: Read, rules: Rules) -> DataFrame:
     return files.mapInArrow(lambda batches: packed(_rows(batches, read, rules), schema), schema)
 
 
-def refused(files: DataFrame, look: Callable[[Row], object], stage: str) -> DataFrame:
-    """QUARANTINE rows (without run_id) of those files at which `look` raises DecodeError.
+def refused(files: DataFrame, look: Callable[[Row], object], stage: str, show: Show = str) -> DataFrame:
+    """QUARANTINE rows (without run_id) of those files at which `look` raises DecodeError, paths as `show` has them.
 
     Ingest and scoring write their good rows first, and then look again at the files that have none. Writing both from
     one look would need Spark to keep every image's bytes until both tables are written.
@@ -54,7 +58,9 @@ def refused(files: DataFrame, look: Callable[[Row], object], stage: str) -> Data
             try:
                 look(file)
             except DecodeError as error:
-                yield {**file, "stage": stage, "reason": error.reason, "detail": error.detail}
+                told = show is str or error.reason != "unreadable"  # what a store says may hold the path
+                detail = error.detail if told else "what the store said may hold the path, which is hidden"
+                yield {**file, "path": show(file["path"]), "stage": stage, "reason": error.reason, "detail": detail}
 
     return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema)
 
@@ -63,11 +69,13 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
     """One row of IMAGES; raises DecodeError for a file that is no usable image."""
     content = read(file["path"])
     decoded = decode(content, rules.max_pixels)
+    if decoded.header:
+        dicom_header.check(decoded.header, rules.dicom_check, rules.burned_in)
     image_id = hashlib.sha256(content).hexdigest()
-    patient = hidden(decoded.patient_id, rules.patient_key) if decoded.patient_id else file["patient_id"]
+    patient = _patient(decoded, file["patient_id"], rules)
     return {
         "image_id": image_id,
-        "path": file["path"],
+        "path": rules.show(file["path"]),
         "source": rules.source,
         "format": decoded.format,
         "width": decoded.width,
@@ -78,6 +86,7 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
         "label": file["label"],
         "findings": file["findings"],
         "split": split_for(patient or image_id, file["given_split"], rules),
+        "extra": file["extra"],
         "content": without_identity(content),
         "length": file["length"],  # as listed: a file that grows while it is read is seen as changed next time
         "modified_at": file["modified_at"],
@@ -96,13 +105,6 @@ def split_for(group: str, given: str | None, rules: Rules) -> str:
     return split_of(group, rules.shares, rules.salt)
 
 
-def hidden(patient_id: str, key: bytes | None) -> str:
-    """HMAC-SHA256 of a DICOM patient id, hex; raises ConfigError without a key, since the plain id must not get out."""
-    if not key:
-        raise ConfigError("DICOM files hold patient ids: set PNEUMOSPARK_PATIENT_KEY to a secret that hides them")
-    return hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()
-
-
 def packed(rows: Iterator[Row], schema: StructType) -> Iterator[pa.RecordBatch]:
     """Rows as Arrow batches of about BATCH_BYTES at most: a task's memory does not depend on its share of the files."""
     arrow, pending, size = to_arrow_schema(schema), [], 0
@@ -119,6 +121,12 @@ def packed(rows: Iterator[Row], schema: StructType) -> Iterator[pa.RecordBatch]:
 def without_run_id(schema: StructType) -> StructType:
     """The columns that a run writes: the folder tells the run."""
     return StructType([field for field in schema if field.name != "run_id"])
+
+
+def _patient(decoded: Decoded, told: str | None, rules: Rules) -> str | None:
+    """The patient of the header or else of the layout; hidden for DICOM files, and where paths are."""
+    patient = (decoded.header and decoded.header.patient_id) or told
+    return hidden(patient, rules.patient_key) if patient and (decoded.header or rules.show is not str) else patient
 
 
 def _rows(batches: Iterable[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:

@@ -1,34 +1,47 @@
 """What a corpus says of its files, joined to them: LABELS from paths, from a manifest or from NIH's lists."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.types import ArrayType, StructType
 
 from pneumospark.errors import TableError
-from pneumospark.labels import DEVELOPMENT, GIVEN_SPLITS, NORMAL, OTHER, PNEUMONIA, from_path
-from pneumospark.schemas import LABELS
+from pneumospark.labels import CLASSES, DEVELOPMENT, GIVEN_SPLITS, NORMAL, OTHER, PNEUMONIA, from_path
+from pneumospark.schemas import EXTRA, LABELS
 
+MANIFEST_COLUMNS = ("path", "label", "patient_id", "split", "findings", "subtype")
 NIH_COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+RSNA_COLUMNS = ("patientId", "Target")
+RSNA_CLASSES = {"Normal": NORMAL, "Lung Opacity": PNEUMONIA, "No Lung Opacity / Not Normal": OTHER}
+NO_FINDING = ("normal", "no finding")
 
 
-def lookup(layout: str, table: DataFrame | None, test: DataFrame | None) -> DataFrame | None:
+def lookup(layout: str, table: DataFrame | None, second: DataFrame | None) -> DataFrame | None:
     """The layout's labels table as `relative` and the LABELS columns, a row per file; None where paths tell the labels.
 
-    Raises TableError where a column is missing, and where a file has two rows, since nobody could say which is true.
+    `second` is the layout's other list where it has one: NIH's test files, RSNA's classes. Raises TableError where a
+    column is missing, and where a file has two rows, since nobody could say which is true.
     """
     if table is None:
         return None
-    rows = nih(table, test) if layout == "nih" else manifest(table)
+    rows = {"nih": nih, "rsna": rsna}[layout](table, second) if layout in ("nih", "rsna") else manifest(table)
     if twice := rows.groupBy("relative").count().where("count > 1").limit(1).collect():
         raise TableError(f"labels: expected one row per file, found {twice[0]['count']} for {twice[0]['relative']!r}")
     return rows.persist()
 
 
-def labelled(files: DataFrame, root: str, rows: DataFrame | None) -> DataFrame:
-    """`files` and the LABELS columns: by the lookup's rows, null for a file without one; or by folders and names."""
+def labelled(files: DataFrame, root: str, rows: DataFrame | None, any_folder: bool = True) -> DataFrame:
+    """`files` and the LABELS columns: by the lookup's rows, null for a file without one; or by folders and names.
+
+    Unless `any_folder` may be a class, only folders of a known class are labels: others may be named after patients.
+    """
     if rows is None:
-        return _from_paths(files, root)
+        files = _from_paths(files, root)
+        known = F.when(F.col("label").isin(*CLASSES), F.col("label"))
+        return files if any_folder else files.withColumn("label", known)
     return (
         files.withColumn("relative", _key(root, rows))
         .join(rows, "relative", "left")
@@ -36,21 +49,24 @@ def labelled(files: DataFrame, root: str, rows: DataFrame | None) -> DataFrame:
     )
 
 
-def without_file(rows: DataFrame, files: DataFrame, root: str) -> DataFrame:
-    """The lookup's rows that name no file of `files`."""
-    return rows.join(files.select(_key(root, rows).alias("relative")), "relative", "left_anti")
+def unmatched(rows: DataFrame, files: DataFrame, root: str) -> DataFrame:
+    """UNMATCHED rows (without run_id): the lookup's rows that name no file of `files`, and the files that it lacks."""
+    named = files.select("path", _key(root, rows).alias("relative"))
+    alone = rows.join(named, "relative", "left_anti").select(
+        F.concat(F.lit(f"{root}/"), "relative").alias("path"), F.lit("labels").alias("found_in")
+    )
+    return alone.unionAll(named.join(rows, "relative", "left_anti").select("path", F.lit("source")))
 
 
 def manifest(table: DataFrame) -> DataFrame:
-    """`relative` and LABELS from the columns path, label, patient_id, split and findings or subtype.
+    """`relative` and LABELS from the columns path, label, patient_id, split and findings or subtype; the rest is extra.
 
     All but path may be absent. Raises TableError without it, and for a split that is no split's name.
     """
-    if "path" not in table.columns:
-        raise TableError(f"manifest: expected a column 'path', found {table.columns}")
+    _expect(table, MANIFEST_COLUMNS[:1], "manifest")
 
     def text(*names: str) -> Column:
-        return F.coalesce(*(F.col(name) for name in names if name in table.columns), F.lit(None).cast("string"))
+        return F.coalesce(*(_text(table, name) for name in names if name in table.columns), F.lit(None).cast("string"))
 
     splits = F.create_map(*(F.lit(word) for pair in GIVEN_SPLITS.items() for word in pair))
     rows = table.select(
@@ -59,6 +75,7 @@ def manifest(table: DataFrame) -> DataFrame:
         F.lower(text("label")).alias("label"),
         _findings(text("findings", "subtype")).alias("findings"),
         splits[F.lower(text("split"))].alias("given_split"),
+        _extra(table, MANIFEST_COLUMNS),
         text("split").alias("split"),
     )
     if unknown := rows.where("split is not null and given_split is null").limit(1).collect():
@@ -71,24 +88,50 @@ def nih(table: DataFrame, test: DataFrame | None) -> DataFrame:
 
     `table` is Data_Entry_2017; `test` has the file names of test_list.txt as `relative`, where it is there.
     """
-    for column in NIH_COLUMNS:
-        if column not in table.columns:
-            raise TableError(f"NIH labels: expected a column {column!r}, found {table.columns}")
+    _expect(table, NIH_COLUMNS, "NIH labels")
     findings = _findings(F.col("Finding Labels"))
     label = F.when(F.array_contains(findings, PNEUMONIA), PNEUMONIA).when(
-        F.array_contains(findings, "no finding"), NORMAL
+        F.lower("Finding Labels") == "no finding", NORMAL
     )
     rows = table.select(
         F.col("Image Index").alias("relative"),
         F.concat(F.lit("nih-"), F.col("Patient ID")).alias("patient_id"),
         label.otherwise(OTHER).alias("label"),
         findings.alias("findings"),
+        _extra(table, NIH_COLUMNS),
     )
     if test is None:
         return rows.withColumn("given_split", F.lit(None).cast("string"))
     listed = test.select("relative", F.lit("test").alias("given_split"))
     return rows.join(listed, "relative", "left").withColumn(
         "given_split", F.coalesce("given_split", F.lit(DEVELOPMENT))
+    )
+
+
+def rsna(table: DataFrame, classes: DataFrame | None) -> DataFrame:
+    """`relative` and LABELS of the RSNA Pneumonia Detection Challenge (Shih et al. 2019, doi:10.1148/ryai.2019180041).
+
+    `table` is stage_2_train_labels, a row for each box that was drawn around a pneumonia, or one row without a box;
+    Target 1 is pneumonia. Target 0 is normal, but `classes`, stage_2_detailed_class_info, knows which of these are not:
+    with it they are other. A file is named after its `patientId`.
+    """
+    _expect(table, RSNA_COLUMNS, "RSNA labels")
+    target = F.max(F.col("Target").cast("int"))
+    boxes = F.sum(F.col("Target").cast("int")).cast("string")
+    rows = table.groupBy("patientId").agg(target.alias("target"), F.create_map(F.lit("boxes"), boxes).alias("extra"))
+    label = F.when(F.col("target") == 1, PNEUMONIA).when(F.col("target") == 0, NORMAL)
+    if classes is not None:
+        _expect(classes, ("patientId", "class"), "RSNA classes")
+        rows = rows.join(classes.select("patientId", "class").distinct(), "patientId", "left")
+        by_class = F.create_map(*(F.lit(word) for pair in RSNA_CLASSES.items() for word in pair))
+        label = F.coalesce(by_class[F.col("class")], label)
+    return rows.select(
+        F.concat("patientId", F.lit(".dcm")).alias("relative"),
+        F.col("patientId").alias("patient_id"),
+        label.alias("label"),
+        F.array().cast("array<string>").alias("findings"),
+        F.lit(None).cast("string").alias("given_split"),
+        "extra",
     )
 
 
@@ -101,11 +144,14 @@ def with_policy(files: DataFrame, splits: str) -> DataFrame:
 
 
 def _from_paths(files: DataFrame, root: str) -> DataFrame:
-    @pandas_udf(LABELS)  # type: ignore[call-overload, untyped-decorator] # its stubs lack the form by type hints
-    def parsed(paths: pd.Series) -> pd.DataFrame:
-        return pd.DataFrame([vars(from_path(path)) for path in paths], columns=LABELS.names)
+    by_path = StructType([field for field in LABELS if field.name != "extra"])
 
-    return files.withColumn("labels", parsed(_relative_path(root))).select(*files.columns, "labels.*")
+    @pandas_udf(by_path)  # type: ignore[call-overload, untyped-decorator] # its stubs lack the form by type hints
+    def parsed(paths: pd.Series) -> pd.DataFrame:
+        return pd.DataFrame([vars(from_path(path)) for path in paths], columns=by_path.names)
+
+    extra = F.lit(None).cast(EXTRA).alias("extra")
+    return files.withColumn("labels", parsed(_relative_path(root))).select(*files.columns, "labels.*", extra)
 
 
 def _key(root: str, rows: DataFrame) -> Column:
@@ -121,5 +167,29 @@ def _relative_path(root: str) -> Column:
 
 
 def _findings(text: Column) -> Column:
-    """`A|B` as the array [a, b], lower case; empty for null."""
-    return F.when(text.isNull(), F.array().cast("array<string>")).otherwise(F.split(F.lower(text), r"\|"))
+    """`A|B` as the array [a, b], lower case; empty for null and for words that say that nothing was found."""
+    empty = F.array().cast("array<string>")
+    found = F.array_except(F.split(F.lower(text), r"\|"), F.array(*map(F.lit, NO_FINDING)))
+    return F.when(text.isNull(), empty).otherwise(found)
+
+
+def _extra(table: DataFrame, taken: Sequence[str]) -> Column:
+    """The other columns as text by their names, without nulls."""
+    others = [name for name in table.columns if name not in taken]
+    if not others:
+        return F.lit(None).cast(EXTRA).alias("extra")
+    quoted = (F.col("`" + name.replace("`", "``") + "`").cast("string") for name in others)
+    pairs = F.create_map(*(part for pair in zip(map(F.lit, others), quoted, strict=True) for part in pair))
+    return F.map_filter(pairs, lambda _, value: value.isNotNull()).alias("extra")
+
+
+def _text(table: DataFrame, name: str) -> Column:
+    """A column as text, a list of it joined by "|", as CSV has it."""
+    is_list = isinstance(table.schema[name].dataType, ArrayType)
+    return F.array_join(name, "|") if is_list else F.col(name).cast("string")
+
+
+def _expect(table: DataFrame, columns: Sequence[str], name: str) -> None:
+    for column in columns:
+        if column not in table.columns:
+            raise TableError(f"{name}: expected a column {column!r}, found {table.columns}")

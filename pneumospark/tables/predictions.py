@@ -18,6 +18,7 @@ from pneumospark.pixels.prepare import pixels_of
 from pneumospark.schemas import PREDICTIONS
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.images import Read, Row, packed, without_run_id
+from pneumospark.tables.paths import Show
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
@@ -33,6 +34,7 @@ class Scorer:
     scored_at: datetime
     batch_size: int
     max_pixels: int
+    show: Show = str  # paths
 
 
 def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
@@ -82,4 +84,5 @@ def _scored(chunk: list[tuple[str, str, NDArray[np.uint8]]], predict: Predict, s
     }
     for (path, image_id, _), probability in zip(chunk, probabilities.tolist(), strict=True):
         label = scorer.labels[int(probability >= scorer.threshold)]
-        yield {"image_id": image_id, "path": path, "probability": probability, "prediction": label, **common}
+        row = {"image_id": image_id, "path": scorer.show(path), "probability": probability, "prediction": label}
+        yield row | common
