@@ -18,7 +18,7 @@ from pneumospark.io.metering import Meter
 from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
-from pneumospark.schemas import IMAGES, QUARANTINE, UNMATCHED
+from pneumospark.schemas import IMAGES, LISTED, QUARANTINE, UNMATCHED
 from pneumospark.split import check_shares
 from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
@@ -50,7 +50,9 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         raise SourceError(f"--source {root}: expected image files, found none")
     paths.check_key(listed, rules.patient_key)
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
-    done = current(read(spark, images_uri, IMAGES, missing_ok=True))
+    done = current(
+        read(spark, images_uri, IMAGES, missing_ok=True).select("image_id", *LISTED.names, "run_id")
+    ).persist()
     refusals = settled(
         refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
     )
@@ -75,8 +77,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     if unmatched and count and not unmatched.isEmpty():
         append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
-    table = current(table)
-    quality.check_no_leak(table, ("patient_id", "image_id"), images_uri, advice)
+    now = current(table.select("path", "patient_id", "image_id", "label", "split", "run_id")).persist()
+    quality.check_no_leak(now, ("patient_id", "image_id"), images_uri, advice)
     return {
         "run_id": run_id,
         "files": found,
@@ -86,7 +88,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         "quarantined": quarantined,
         "files_without_label": files.where("label is null").count(),
         "labels_without_file": unmatched.where("found_in = 'labels'").count() if unmatched else 0,
-        "splits": quality.counts(table, "split", "label"),
+        "splits": quality.counts(now, "split", "label"),
         "reasons": quality.counts(refusals, "reason"),
         **meter.counts(),
     }

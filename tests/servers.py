@@ -1,4 +1,4 @@
-"""Real servers for tests, on loopback and without root: S3 (SeaweedFS) and HDFS (a NameNode and a DataNode)."""
+"""Real servers for tests, on loopback and without root: S3 (SeaweedFS) and HDFS (a NameNode and DataNodes)."""
 
 import json
 import os
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -46,10 +47,14 @@ class S3(NamedTuple):
 
 
 class Hdfs(NamedTuple):
-    """A running HDFS; `data` is the folder of its DataNode."""
+    """A running HDFS, its DataNodes, and the address of the NameNode's web page."""
 
     uri: str
-    data: Path
+    nodes: "list[subprocess.Popen[bytes]]"
+    http: str
+
+    def live_nodes(self) -> int:
+        return _live_nodes(self.http)
 
 
 def fetch_jars(jar: str, *arguments: str) -> Path:
@@ -88,14 +93,19 @@ def s3_server(folder: Path, bucket: str) -> Iterator[S3]:
 
 
 @contextmanager
-def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
-    """A NameNode and one DataNode by Spark's own start script: its Java, its Hadoop, and the minicluster's jar."""
-    names = ("rpc", "http", "data", "data.http", "data.ipc")
-    ports = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
-    uri = f"hdfs://{ports['rpc']}"
-    _configure(folder / "conf", uri, folder, ports)
+def hdfs_servers(folder: Path, jar: Path, nodes: int = 1) -> Iterator[Hdfs]:
+    """A NameNode and DataNodes by Spark's own start script: its Java, its Hadoop, and the minicluster's jar.
+
+    Each block lies on all DataNodes.
+    """
+    rpc, http, *of_nodes = (f"127.0.0.1:{port}" for port in free_ports(2 + 3 * nodes))
+    uri = f"hdfs://{rpc}"
+    for number in range(nodes):
+        places = (rpc, http, *of_nodes[3 * number : 3 * number + 3])
+        ports = dict(zip(("rpc", "http", "data", "data.http", "data.ipc"), places, strict=True))
+        _configure(folder / f"conf{number}", uri, folder, ports, nodes)
     java = {
-        "HADOOP_CONF_DIR": str(folder / "conf"),
+        "HADOOP_CONF_DIR": str(folder / "conf0"),
         "SPARK_DIST_CLASSPATH": str(jar),
         "SPARK_DRIVER_MEMORY": "256m",  # the heap of any class that spark-class does not know
     }
@@ -107,15 +117,21 @@ def hdfs_servers(folder: Path, jar: Path) -> Iterator[Hdfs]:
         subprocess.run(
             [*name_node, "-format", "-nonInteractive"], env=os.environ | java, check=True, stdout=log, stderr=log
         )
-    with (
-        process(name_node, folder / "namenode.log", java, lambda: _answers(ports["rpc"])),
-        process(data_node, folder / "datanode.log", java, lambda: _live_nodes(ports["http"]) == 1),
-    ):
-        yield Hdfs(uri, folder / "data")
+    with ExitStack() as running:
+        running.enter_context(process(name_node, folder / "namenode.log", java, lambda: _answers(rpc)))
+        started = []
+        for number in range(nodes):
+            conf = {"HADOOP_CONF_DIR": str(folder / f"conf{number}")}
+            ready = partial(_are_live, http, number + 1)
+            log = folder / f"datanode{number}.log"
+            started.append(running.enter_context(process(data_node, log, java | conf, ready)))
+        yield Hdfs(uri, started, http)
 
 
 @contextmanager
-def process(command: Sequence[object], log: Path, environment: dict[str, str], ready: Ready) -> Iterator[None]:
+def process(
+    command: Sequence[object], log: Path, environment: dict[str, str], ready: Ready
+) -> "Iterator[subprocess.Popen[bytes]]":
     """A process that is ready inside the block and gone after it."""
     with log.open("wb") as output:
         words = [str(word) for word in command]
@@ -126,7 +142,7 @@ def process(command: Sequence[object], log: Path, environment: dict[str, str], r
             if server.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)
-        yield
+        yield server
     finally:
         server.terminate()
         try:
@@ -162,6 +178,10 @@ def _answers(address: str) -> bool:
     return False
 
 
+def _are_live(address: str, nodes: int) -> bool:
+    return _live_nodes(address) == nodes
+
+
 def _live_nodes(address: str) -> int:
     with suppress(URLError, OSError, ValueError, LookupError):  # it answers before it knows
         page = f"http://{address}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
@@ -170,13 +190,13 @@ def _live_nodes(address: str) -> int:
     return 0
 
 
-def _configure(conf: Path, uri: str, folder: Path, ports: dict[str, str]) -> None:
+def _configure(conf: Path, uri: str, folder: Path, ports: dict[str, str], replication: int) -> None:
     conf.mkdir(parents=True)
     settings = {
         "fs.defaultFS": uri,
         "dfs.namenode.name.dir": f"file://{folder}/name",
-        "dfs.datanode.data.dir": f"file://{folder}/data",
-        "dfs.replication": "1",
+        "dfs.datanode.data.dir": f"file://{folder}/data-{conf.name}",
+        "dfs.replication": str(replication),
         "dfs.namenode.http-address": ports["http"],
         "dfs.datanode.address": ports["data"],
         "dfs.datanode.http.address": ports["data.http"],

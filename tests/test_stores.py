@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import servers
 from conftest import SHARES, SPEC
-from processes import ROOT, SMALL, SPARK_HOME, environment
+from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import SourceError, TableError
@@ -156,12 +156,12 @@ def s3_store(server: servers.S3, **other: str) -> Store:
     return Store({"s3a": {**account, "use_listings_cache": False, **other}})
 
 
-def rows(place: Place, table: str) -> list[dict[str, Any]]:
+def rows(place: Place, table: str, uri: str | None = None) -> list[dict[str, Any]]:
     """Rows of a table by plain pyarrow, of all files that Spark's readers see."""
     import pyarrow.parquet
 
     filesystem, found = place.store.filesystem(place.root), []
-    for path, info in filesystem.find(plain(place.uri(TABLES, table)), detail=True).items():
+    for path, info in filesystem.find(plain(uri or place.uri(TABLES, table)), detail=True).items():
         if info["size"] and not re.search("/[_.]", path.partition(f"/{table}/")[2].join("//")):
             found += pyarrow.parquet.read_table(BytesIO(filesystem.cat_file(path))).to_pylist()
     return found
@@ -260,6 +260,42 @@ def test_jobs_name_a_missing_bucket_and_a_missing_namenode(s3: Place) -> None:
 def assert_short(ended: Ended) -> None:
     assert "Traceback" not in ended.said
     assert ended.seconds < 100  # three jobs; no single one waits longer than a minute
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[servers.Hdfs]:
+    try:
+        jar = servers.fetch_jars(*servers.MINICLUSTER)
+    except servers.NoJarsError as error:
+        pytest.skip(str(error))
+    with servers.hdfs_servers(tmp_path, jar, nodes=3) as server:
+        yield server
+
+
+def test_a_run_outlives_one_of_three_datanodes(three: servers.Hdfs, tmp_path: Path) -> None:
+    """Killed while the files are read and written: every file is a row, and the rows are those of the files."""
+    place = Place(three.uri, (), {}, Store())
+    sources = {place.uri("s", f"NORMAL/{n}.png"): images.png(np.roll(images.ramp(400, 400), n)) for n in range(70)}
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(place.store.put, sources, sources.values()))
+    table, uri = place.uri("images"), plain(place.uri("images"))
+    args = ("ingest", "--source", place.uri("s"), "--images", table, "--quarantine", place.uri("quarantine"))
+
+    def is_writing() -> bool:
+        found = place.store.filesystem(three.uri).find(uri) if place.store.exists(table) else []
+        return any("/_temporary/" in path for path in found)
+
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(place.submit, args)
+        wait_for(lambda: is_writing() or run.done())
+        assert not run.done()
+        three.nodes[1].kill()
+        ended = run.result()
+    assert ended.codes == [0], ended.said
+    assert (ended.summaries[0]["images"], ended.summaries[0]["quarantined"]) == (70, 0)
+    assert {row["path"]: row["content"] for row in rows(place, "images", place.uri("images"))} == sources
+    again = place.submit(args)
+    assert again.codes == [0] and again.summaries[0]["known"] == 70, again.said
 
 
 def test_nothing_is_written_into_a_missing_bucket(s3: Place) -> None:

@@ -1,6 +1,7 @@
 """Source files on any store, by fsspec: list a folder, read a file. The same calls on the driver and on executors."""
 
 import atexit
+import heapq
 import os
 import re
 import shutil
@@ -123,6 +124,9 @@ class Store:
 
         Raises SourceError where they cannot be listed, and for names that a path here cannot say.
         """
+        if scheme_of(uri) == "file" and Path(plain(uri)).is_dir():
+            yield from _local_entries(uri)
+            return
         filesystem = self.filesystem(uri)
         for info in self._listed(uri):
             name, is_folder = str(info["name"]), _is_folder(info, filesystem)
@@ -133,7 +137,10 @@ class Store:
             yield Entry(_uri(name, uri), is_folder, int(info["size"] or 0), _modified(info))
 
     def first_names(self, uri: str, count: int = 1000) -> list[str]:
-        """Names of the first entries of a folder, to recognise its layout."""
+        """Names of the first entries of a folder, in order, to recognise its layout."""
+        if scheme_of(uri) == "file" and Path(plain(uri)).is_dir():
+            with os.scandir(plain(uri)) as entries:
+                return heapq.nsmallest(count, (entry.name for entry in entries))
         return sorted(PurePosixPath(str(info["name"])).name for info in self._listed(uri))[:count]
 
     def _listed(self, uri: str) -> list[dict[str, Any]]:
@@ -217,6 +224,20 @@ def _uri(name: str, folder: str) -> str:
     except UnicodeEncodeError as error:
         raise SourceError(f"{uri!r}: the name is not valid UTF-8; rename the file") from error
     return uri.rstrip("/")
+
+
+def _local_entries(uri: str) -> Iterator[Entry]:
+    """A folder of this machine, entry by entry: fsspec's `ls` would hold all of a large one."""
+    try:
+        with os.scandir(plain(uri)) as entries:
+            for entry in entries:
+                try:
+                    stat, is_folder = entry.stat(), entry.is_dir()
+                except OSError:  # a link that leads nowhere: reading it will say so
+                    stat, is_folder = entry.stat(follow_symlinks=False), False
+                yield Entry(_uri(entry.path, uri), is_folder, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+    except OSError as error:
+        raise SourceError(f"{uri}: cannot be listed: {said(error)}") from error
 
 
 def _is_folder(info: Mapping[str, Any], filesystem: fsspec.AbstractFileSystem) -> bool:

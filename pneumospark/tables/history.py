@@ -1,6 +1,6 @@
 """Tables only grow: which of their rows count now, and which were made void by later ones."""
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 FACTS = ("patient_id", "label", "split")
@@ -8,9 +8,9 @@ FACTS = ("patient_id", "label", "split")
 
 
 def current(rows: DataFrame) -> DataFrame:
-    """The newest row of each path: a changed file's new row makes its old one void. Select no bytes of images here."""
-    newest = rows.groupBy("path").agg(F.max("run_id").alias("run_id"))
-    return rows.join(newest, ["path", "run_id"], "left_semi")
+    """The newest row of each path: a changed file's new row makes its old one void. Use no bytes of images of these."""
+    newest = F.max("run_id").over(Window.partitionBy("path"))
+    return rows.withColumn("newest", newest).where("run_id = newest").drop("newest")
 
 
 def refused_now(refusals: DataFrame, taken: DataFrame) -> DataFrame:

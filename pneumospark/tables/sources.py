@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import reduce
+from itertools import islice
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +16,9 @@ from pneumospark.schemas import LISTED
 ListFolder = Callable[[str], Iterable[tuple[str, bool, int, datetime]]]
 DEEPEST = 64
 """Folders below the source: more is a loop of links."""
+
+LISTED_AT_ONCE = 10_000
+"""Entries of a folder in a worker's memory."""
 
 
 def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataFrame:
@@ -28,9 +32,11 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
         columns = ["path", "is_folder", "length", "modified_at"]
         for batch in batches:
             for folder in batch["path"]:
-                frame = pd.DataFrame(list_folder(folder), columns=columns)
-                frame["modified_at"] = pd.to_datetime(frame["modified_at"], utc=True)
-                yield frame
+                listing = iter(list_folder(folder))
+                while part := list(islice(listing, LISTED_AT_ONCE)):
+                    frame = pd.DataFrame(part, columns=columns)
+                    frame["modified_at"] = pd.to_datetime(frame["modified_at"], utc=True)
+                    yield frame
 
     cores = spark.sparkContext.defaultParallelism
     folders = spark.createDataFrame([(root,)], "path string")
