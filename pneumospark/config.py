@@ -15,7 +15,9 @@ from pneumospark.spec import ImageSpec
 LAYOUTS = ("auto", "folders", "nih", "manifest", "rsna", "dicom")
 PATHS = ("plain", "hashed")
 GIVEN = ("given", "given-test", "ignore")
-NETWORKS = ("published", "residual")
+NETWORKS = ("published", "residual", "finetuned")
+AUGMENTATIONS = ("none", "light", "robust", "published")
+SCHEDULES = ("plateau", "cosine")
 METAVARS = {int: "N", float: "NUMBER", bool: "true|false"}
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 BOOLEANS = {"true": True, "false": False}
@@ -117,14 +119,35 @@ class TrainConfig:
         "which rows, where the table holds several: a spec's fingerprint, a backbone's id", None, value="ID"
     )
     network: str = option(
-        "published: the CNN of the published method, 500 x 500; residual: small, any size", "residual", NETWORKS
+        "published: the CNN of the published method, 500 x 500; residual: small, any size; finetuned: a backbone that "
+        "learns on",
+        "residual",
+        NETWORKS,
     )
+    backbone: str | None = option(
+        "what --network finetuned starts from: a .keras file, a bundle, or a Keras application's name",
+        None,
+        value="URI-or-name",
+    )
+    frozen: float = option("share of the backbone's layers, from the input on, that learn nothing", 0.0, least=0)
     epochs: int = option("passes over the training split at most", 30, least=1)
     seed: int = option("of weights, order and augmentation", 0, least=0)
     batch_size: int = option("images per step", 32, least=1)
     learning_rate: float = option("of Adam at the start", 1e-3, least=1e-9)
-    patience: int = option("epochs without a better validation loss before training stops", 5, least=0)
-    augment: bool = option("small random shifts, turns, zooms, and changes of contrast and brightness", True)
+    schedule: str = option(
+        "plateau: the rate falls when the validation loss does not, training stops early and keeps the best weights; "
+        "cosine: the rate falls to 0 over all epochs, and the last weights are kept",
+        "plateau",
+        SCHEDULES,
+    )
+    patience: int = option("epochs without a better validation loss before --schedule plateau stops", 5, least=0)
+    label_smoothing: float = option("how far targets are drawn from 0 and 1 towards one half, 0 to 1", 0.0, least=0)
+    augment: str = option(
+        "random changes of training images. light: small turns, shifts, zooms, contrast, brightness; robust: wide "
+        "ones, with stretch, blur and noise; published: those of the published method",
+        "light",
+        AUGMENTATIONS,
+    )
     threshold: str = option("how validation chooses the operating point", "youden", value="0.5|youden|sensitivity=0.95")
     shuffle_rows: int = option("rows in the shuffle buffer; 0 shuffles row groups only", 2048, least=0)
     devices: tuple[str, ...] = option(

@@ -106,7 +106,7 @@ def test_other_jobs_sections_are_checked_and_change_nothing(toml: Any) -> None:
         (["--batch-size", "-1"], r"train\.batch_size: expected at least 1, got -1"),
         (["--learning-rate", "nan"], r"train\.learning_rate: expected at least 1e-09, got nan"),
         (["--learning-rate", "fast"], r"train\.learning_rate: expected a number, got 'fast'"),
-        (["--augment", "maybe"], r"train\.augment: expected true or false, got 'maybe'"),
+        (["--augment", "lite"], r"train\.augment: expected one of .*, got 'lite': did you mean 'light'"),
         (["--set", "ingest.shares=0.5,half,0"], r"ingest\.shares: expected a list, each a number, got '0\.5,half,0'"),
         (["--bundle", ""], r"train\.bundle: expected a value, got an empty one"),
         (["--version", ""], r"train\.version: expected a value, got an empty one"),
@@ -127,7 +127,7 @@ def test_what_is_wrong_on_the_command_line_is_named(argv: list[str], message: st
         ("[train]\nepochs = 1.0", r"train\.epochs: expected a whole number, got 1\.0"),
         ("[train]\nepochs = true", r"train\.epochs: expected a whole number, got True"),
         ("[train]\nlearning_rate = true", r"train\.learning_rate: expected a number, got True"),
-        ("[train]\naugment = 1", r"train\.augment: expected true or false, got 1"),
+        ("[train]\naugment = 1", r"train\.augment: expected text, got 1"),
         ("[train]\nthreshold = 0.5", r"train\.threshold: expected text, got 0\.5"),
         ("[train]\nbundle = ['/b']", r"train\.bundle: expected text, got \['/b'\]"),
         ("[ingest]\nshares = 1", r"ingest\.shares: expected a list, each a number, got 1"),
@@ -150,8 +150,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_text_becomes_the_fields_type() -> None:
-    config = train("--epochs", " 7 ", "--learning-rate", "1", "--augment", "False", "--devices", "CPU:0,CPU:1")
-    assert (config.epochs, config.learning_rate, config.augment) == (7, 1.0, False)
+    config = train("--epochs", " 7 ", "--learning-rate", "1", "--augment", "none", "--devices", "CPU:0,CPU:1")
+    assert (config.epochs, config.learning_rate, config.augment) == (7, 1.0, "none")
     assert type(config.learning_rate) is float and config.devices == ("CPU:0", "CPU:1")
     assert ingest("--shares", "0.5,0.25,0.25").shares == (0.5, 0.25, 0.25)
     assert ingest("--labels", "/data/a=b.csv").labels == "/data/a=b.csv"
@@ -159,9 +159,9 @@ def test_text_becomes_the_fields_type() -> None:
 
 
 def test_toml_values_become_the_fields_type(toml: Any) -> None:
-    config = train(*toml("[train]\nlearning_rate = 1\ndevices = ['CPU:0']\naugment = false\nversion = 'v'"))
+    config = train(*toml("[train]\nlearning_rate = 1\ndevices = ['CPU:0']\naugment = 'none'\nversion = 'v'"))
     assert type(config.learning_rate) is float and config.devices == ("CPU:0",)
-    assert config.augment is False and config.version == "v"
+    assert config.augment == "none" and config.version == "v"
     assert train(*toml("[ingest]\nshares = [1, 0, 0.0]")).bundle == "/b"
     assert ingest(*toml("[ingest]\nshares = [1, 0, 0.0]\nsalt = ''")).shares == (1.0, 0.0, 0.0)
 
@@ -204,7 +204,7 @@ def test_help_shows_defaults_as_they_would_be_typed(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         parse(TrainConfig, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for shown in ("--seed N of weights, order and augmentation (default: 0)", "(default: true)", "(default: none)"):
+    for shown in ("--seed N of weights, order and augmentation (default: 0)", "(default: light)", "(default: none)"):
         assert shown in text
 
 

@@ -226,12 +226,11 @@ def test_a_short_epoch_ends_the_training_as_what_it_is(
         return Broken(whole(*args, **more), (lambda groups: groups[:-1]) if late else list)
 
     monkeypatch.setattr(dataset, "make_batch_reader", reader)
-    monkeypatch.setitem(trainer.NETWORKS, "small", small)
     training, validation = feed(table), feed(table, None, "validation")
     batches, audits = (training.batches(8, 16), validation.batches(8)), (training.audit, validation.audit)
-    recipe = TrainConfig(bundle="unused", epochs=5, augment=False)
+    recipe = TrainConfig(bundle="unused", epochs=5, augment="none")
     with pytest.raises(LostRowsError, match=rf"split {short}: expected \d+ rows in an epoch, Petastorm gave \d+$"):
-        trainer.train(recipe, "small", SHAPE, *batches, audits)
+        trainer.train(recipe, lambda: small(SHAPE), SHAPE, *batches, audits)
     assert len(training.seen) == 2  # it stopped at the first epoch that was short
 
 

@@ -98,3 +98,34 @@ def test_backbone_and_head_are_one_model_that_survives_saving(tmp_path: Path) ->
     whole.save(tmp_path / "whole.keras")
     again = keras.models.load_model(tmp_path / "whole.keras", safe_mode=True)
     np.testing.assert_allclose(again(pixels), whole(pixels), atol=1e-6)
+
+
+def backbone() -> keras.Model:
+    inputs = keras.Input((48, 48, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    for filters in (4, 8):
+        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, x, name="backbone")
+
+
+def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normalisation() -> None:
+    built = network.finetuned(backbone(), (48, 48, 1), frozen=0.5)
+    kernels = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.Conv2D)]
+    norms = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.get_weights() for layer in (*kernels, *norms)]
+    built.compile(keras.optimizers.Adam(0.1), "binary_crossentropy")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 1)).astype(np.float32)
+    built.fit(pixels, np.arange(8) % 2, verbose=0)
+    changed = [
+        any(not np.array_equal(one, two) for one, two in zip(old, layer.get_weights(), strict=True))
+        for old, layer in zip(before, (*kernels, *norms), strict=True)
+    ]
+    assert changed == [False, True, False, False]
+    assert built.layers[-1].activation is keras.activations.sigmoid  # what calibration folds its temperature into
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_frozen_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"train\.frozen: expected a share of 0 to 1"):
+        network.finetuned(backbone(), (48, 48, 1), share)

@@ -19,13 +19,12 @@ halves = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 import test_trainer
 from pneumospark.learn import trainer
-trainer.NETWORKS["small"] = test_trainer.small
 data = test_trainer.data()
 config = test_trainer.recipe(devices=("CPU:0", "CPU:1"))
 replicas = trainer._strategy(config.devices).num_replicas_in_sync
-model, history = trainer.train(config, "small", test_trainer.SHAPE, data, data, ())
+model, history = trainer.train(config, test_trainer.build, test_trainer.SHAPE, data, data, ())
 rest = data.unbatch().take(18).batch(8)  # of the last batch each device has one row
-model, _ = trainer.train(config, "small", test_trainer.SHAPE, rest, rest, ())
+model, _ = trainer.train(config, test_trainer.build, test_trainer.SHAPE, rest, rest, ())
 assert all(0 < value < 1 for value in trainer.predict(model, rest)[1])
 print(replicas, len(history["loss"]), all(loss == loss for loss in history["loss"]))
 """
@@ -51,11 +50,8 @@ def small(shape: tuple[int, ...]) -> Any:
     return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
 
 
-@pytest.fixture(autouse=True)
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pneumospark.learn import trainer
-
-    monkeypatch.setitem(trainer.NETWORKS, "small", small)
+def build() -> Any:
+    return small(SHAPE)
 
 
 def recipe(**other: object) -> TrainConfig:
@@ -65,7 +61,7 @@ def recipe(**other: object) -> TrainConfig:
 def weights(config: TrainConfig) -> list[np.ndarray]:
     from pneumospark.learn import trainer
 
-    return trainer.train(config, "small", SHAPE, data(), data(), ())[0].get_weights()
+    return trainer.train(config, build, SHAPE, data(), data(), ())[0].get_weights()
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
@@ -78,8 +74,8 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None
 def test_what_is_learnt_tells_the_classes_apart() -> None:
     from pneumospark.learn import trainer
 
-    config = TrainConfig(bundle="unused", epochs=12, patience=12, learning_rate=3e-3, augment=False)
-    model, history = trainer.train(config, "small", SHAPE, data(), data(), ())
+    config = TrainConfig(bundle="unused", epochs=12, patience=12, learning_rate=3e-3, augment="none")
+    model, history = trainer.train(config, build, SHAPE, data(), data(), ())
     truth, probability = trainer.predict(model, data())
     assert probability[truth == 1].min() > probability[truth == 0].max()
     assert history["loss"][-1] < history["loss"][0]
@@ -88,22 +84,23 @@ def test_what_is_learnt_tells_the_classes_apart() -> None:
 def test_augmentation_is_in_the_training_graph_only() -> None:
     from pneumospark.learn import trainer
 
-    model, _ = trainer.train(recipe(), "small", SHAPE, data(), data(), ())
+    model, _ = trainer.train(recipe(), build, SHAPE, data(), data(), ())
     assert not [layer.name for layer in model.layers if "random" in layer.name or "augment" in layer.name]
     pixels = next(iter(data()))[0]
     assert np.array_equal(model(pixels, training=False), model(pixels, training=False))
 
 
-def test_augmentation_keeps_shape_and_range_and_changes_images() -> None:
+@pytest.mark.parametrize("name", ["light", "robust", "published"])
+def test_augmentation_keeps_shape_and_range_and_changes_images(name: str) -> None:
     from pneumospark.learn.augment import augmentation
 
     pixels = np.random.default_rng(0).integers(0, 256, (8, *SHAPE)).astype(np.float32)
-    changed = np.asarray(augmentation(SHAPE, seed=0)(pixels, training=True))
+    changed = np.asarray(augmentation(name, SHAPE, seed=0)(pixels, training=True))
     assert changed.shape == pixels.shape
     assert changed.min() >= 0
     assert changed.max() <= 255
     assert np.abs(changed - pixels).mean() > 1
-    np.testing.assert_allclose(augmentation(SHAPE, seed=0)(pixels, training=False), pixels)
+    np.testing.assert_allclose(augmentation(name, SHAPE, seed=0)(pixels, training=False), pixels)
 
 
 def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
@@ -113,7 +110,7 @@ def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
         raise LostRowsError("expected 30 rows in an epoch, Petastorm gave 26")
 
     with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 26"):
-        trainer.train(recipe(), "small", SHAPE, data(), data(), (audit,))
+        trainer.train(recipe(), build, SHAPE, data(), data(), (audit,))
 
 
 def test_devices_are_those_that_are_named() -> None:
@@ -122,7 +119,7 @@ def test_devices_are_those_that_are_named() -> None:
     assert trainer.devices(recipe(devices=("CPU:0",))) == ("CPU:0",)
     assert trainer._strategy(("CPU:0",)).extended.worker_devices[0].endswith("/device:CPU:0")
     with pytest.raises(ConfigError, match=r"train\.devices: expected some of CPU:0.*, got 'TPU:7'"):
-        trainer.train(recipe(devices=("CPU:0", "TPU:7")), "small", SHAPE, data(), data(), ())
+        trainer.train(recipe(devices=("CPU:0", "TPU:7")), build, SHAPE, data(), data(), ())
 
 
 def test_two_devices_share_each_batch() -> None:
@@ -141,4 +138,28 @@ def test_a_loss_that_is_no_number_is_an_error() -> None:
         return x, y * float("nan")
 
     with pytest.raises(TrainingError, match=r"the loss is no number after \d epochs; lower --learning-rate"):
-        trainer.train(recipe(), "residual", SHAPE, data().map(wrong), data(), ())
+        trainer.train(recipe(), build, SHAPE, data().map(wrong), data(), ())
+
+
+def test_the_affine_change_moves_a_point_by_no_more_than_it_says() -> None:
+    from pneumospark.learn.augment import RandomAffine
+
+    point = np.zeros((64, 41, 41, 1), np.float32)
+    point[:, 20, 30] = 255  # ten pixels right of the centre
+    moved = np.asarray(RandomAffine(0, zoom=(0.0, 0.2), shift=(0.1, 0.0))(point, training=True))[..., 0]
+    rows, columns = np.indices((41, 41))
+    mass = moved.sum(axis=(1, 2))
+    down, right = (moved * rows).sum(axis=(1, 2)) / mass - 20, (moved * columns).sum(axis=(1, 2)) / mass - 20
+    assert np.abs(down).max() <= 4.1 + 0.5 and down.std() > 1  # a tenth of 41 to either side
+    assert right.min() >= 8 - 0.6 and right.max() <= 12 + 0.6 and right.std() > 0.5  # a fifth of ten
+
+
+def test_the_cosine_rate_falls_from_the_highest_towards_nothing_and_keeps_the_last_weights() -> None:
+    from pneumospark.learn import trainer
+
+    rates = [trainer.cosine(1e-3, 8, epoch) for epoch in range(8)]
+    assert rates[0] == 1e-3 and rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4
+    config = TrainConfig(bundle="unused", epochs=4, patience=0, schedule="cosine", augment="none", learning_rate=1e-3)
+    _, history = trainer.train(config, build, SHAPE, data(), data(), ())
+    assert len(history["loss"]) == 4  # patience stops nothing here
+    assert history["learning_rate"] == pytest.approx([trainer.cosine(1e-3, 4, epoch) for epoch in range(4)])

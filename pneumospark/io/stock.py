@@ -1,5 +1,6 @@
 """What a table holds for training, counted without Petastorm: the figures that every epoch is held against."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,24 @@ def _read_stale(uri: str, store: Store) -> frozenset[tuple[str, str]]:
         return frozenset()
     table = _files(folder, store).to_table(columns=["row_run_id", "image_id"])
     return frozenset(zip(table["row_run_id"].to_pylist(), table["image_id"].to_pylist(), strict=True))
+
+
+def pixel_rows(stock: Stock, store: Store, splits: tuple[str, ...], most: int) -> Iterator[dict[str, Any]]:
+    """Labelled rows of some splits, one at a time: patient_id (else the image's id), split, label, pixels (bytes).
+
+    Of more than `most` rows the image's id, a hash, chooses about that many: the same ones each time.
+    """
+    share = min(1.0, most / max(1, sum(stock.census[split].rows for split in splits)))
+    wanted = (
+        (pyarrow.dataset.field("spec") == stock.version)
+        & pyarrow.dataset.field("label").isin(LABELS)
+        & pyarrow.dataset.field("split").isin(splits)
+    )
+    columns = ["run_id", "image_id", "patient_id", "split", "label", "pixels"]
+    for batch in _files(stock.uri, store).to_batches(columns=columns, filter=wanted, batch_size=64):
+        for row in batch.to_pylist():
+            if (row["run_id"], row["image_id"]) not in stock.stale and int(row["image_id"][-8:], 16) < share * 2**32:
+                yield row | {"patient_id": row["patient_id"] or row["image_id"]}
 
 
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:

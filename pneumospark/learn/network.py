@@ -53,7 +53,25 @@ def head(shape: Shape) -> keras.Model:
     return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="head")
 
 
-NETWORKS: dict[str, Callable[[Shape], keras.Model]] = {"published": published, "residual": residual, "head": head}
+def finetuned(backbone: keras.Model, shape: Shape, frozen: float) -> keras.Model:
+    """A backbone whose weights learn on, but for the first share `frozen` of its layers, and one unit on top.
+
+    Batch normalisation keeps its ImageNet figures throughout: those of a batch of 32 X-rays would be too rough, and it
+    is what lets the same network serve batches of any size. Raises ConfigError as `feature_extractor` does.
+    """
+    if not 0 <= frozen <= 1:
+        raise ConfigError(f"train.frozen: expected a share of 0 to 1, got {frozen}")
+    extractor = feature_extractor(backbone, shape)  # it calls the backbone with training=False
+    headless = next(layer for layer in extractor.layers if isinstance(layer, keras.Model))
+    fixed = round(frozen * len(headless.layers))
+    for index, layer in enumerate(headless.layers):
+        layer.trainable = index >= fixed and not isinstance(layer, layers.BatchNormalization)
+    inputs = keras.Input(shape)
+    x = layers.Dropout(0.3)(extractor(inputs))
+    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="finetuned")
+
+
+NETWORKS: dict[str, Callable[[Shape], keras.Model]] = {"published": published, "residual": residual}
 
 
 def feature_extractor(model: keras.Model, shape: Shape) -> keras.Model:

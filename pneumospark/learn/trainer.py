@@ -1,8 +1,10 @@
 """Training: Keras `fit` with early stopping, a rate that falls on a plateau, and the best weights kept."""
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,20 +15,19 @@ from numpy.typing import NDArray
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError, TrainingError
 from pneumospark.learn.augment import augmentation
-from pneumospark.learn.network import NETWORKS
 
 History = dict[str, list[float]]
 
 
 def train(
     recipe: TrainConfig,
-    network: str,
+    build: Callable[[], keras.Model],
     shape: tuple[int, ...],
     training: tf.data.Dataset,
     validation: tf.data.Dataset,
     audits: Sequence[Callable[[], None]],
 ) -> tuple[keras.Model, History]:
-    """A network by name, trained: from (n, *shape) to (n, 1), and its history by epoch.
+    """The network that `build` makes, trained: from (n, *shape) to (n, 1), and its history by epoch.
 
     `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1, n at least one for each of
     `devices`; one pass is one epoch. Each of `audits` is called after each pass over both and may raise. Both classes
@@ -35,11 +36,10 @@ def train(
     """
     keras.utils.set_random_seed(recipe.seed)
     with _strategy(devices(recipe)).scope():
-        model = NETWORKS[network](shape)
-        learner = _augmented(model, shape, recipe.seed) if recipe.augment and len(shape) == 3 else model
-        learner.compile(
-            keras.optimizers.Adam(recipe.learning_rate), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")]
-        )
+        model = build()
+        learner = _augmented(model, shape, recipe) if recipe.augment != "none" and len(shape) == 3 else model
+        loss = keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
+        learner.compile(keras.optimizers.Adam(recipe.learning_rate), loss, metrics=[keras.metrics.AUC(name="auc")])
     with warnings.catch_warnings():
         # Keras does not know the length of a pass; whether it was whole is what `audit` says, row by row
         warnings.filterwarnings("ignore", message="Your input ran out of data")
@@ -47,7 +47,7 @@ def train(
             training,
             validation_data=validation,
             epochs=recipe.epochs,
-            callbacks=_callbacks(recipe.patience, audits),
+            callbacks=_callbacks(recipe, audits),
             shuffle=False,  # the feed does
             verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
         )
@@ -83,15 +83,26 @@ def _strategy(names: tuple[str, ...]) -> Any:
     return tf.distribute.MirroredStrategy(list(names)) if names else tf.distribute.get_strategy()
 
 
-def _augmented(network: keras.Model, shape: tuple[int, ...], seed: int) -> keras.Model:
+def _augmented(network: keras.Model, shape: tuple[int, ...], recipe: TrainConfig) -> keras.Model:
     inputs = keras.Input(shape)
-    return keras.Model(inputs, network(augmentation(shape, seed)(inputs)), name="training")
+    return keras.Model(inputs, network(augmentation(recipe.augment, shape, recipe.seed)(inputs)), name="training")
 
 
-def _callbacks(patience: int, audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
+def _callbacks(recipe: TrainConfig, audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
+    each = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits]
+    return [*each, *_schedule(recipe), keras.callbacks.TerminateOnNaN()]
+
+
+def _schedule(recipe: TrainConfig) -> list[keras.callbacks.Callback]:
+    if recipe.schedule == "cosine":
+        return [keras.callbacks.LearningRateScheduler(partial(cosine, recipe.learning_rate, recipe.epochs))]
+    halving, stop = max(1, recipe.patience // 2), recipe.patience
     return [
-        *(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits),
-        keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience, restore_best_weights=True, verbose=1),
-        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=max(1, patience // 2), verbose=1),
-        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=stop, restore_best_weights=True, verbose=1),
+        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=halving, verbose=1),
     ]
+
+
+def cosine(highest: float, epochs: int, epoch: int, *_: float) -> float:
+    """The rate of an epoch: `highest` in the first one, towards 0 after the last (arXiv:1608.03983, no restarts)."""
+    return highest * (1 + math.cos(math.pi * epoch / epochs)) / 2
