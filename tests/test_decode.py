@@ -122,6 +122,21 @@ def test_palette_and_one_bit() -> None:
     assert one_bit.bits == 1
 
 
+def test_a_transparent_entry_of_a_palette_is_black() -> None:
+    palette = Image.fromarray(GREY).convert("RGB").quantize(256)
+    clear = int(np.asarray(palette)[5, 5])
+    decoded = decode(images.saved(palette, "PNG", transparency=clear))
+    grey = np.asarray(palette.convert("RGB").convert("L"))
+    np.testing.assert_array_equal(decoded.pixels, np.where(np.asarray(palette) == clear, 0, grey))
+    assert decoded.photometric == "PALETTE COLOR"
+
+
+@pytest.mark.parametrize("picture", [GREY, GREY[:, :, None].repeat(3, axis=2)], ids=["grey", "colour"])
+def test_a_progressive_jpeg_equals_the_baseline_one(picture: np.ndarray) -> None:
+    baseline, progressive = (decode(images.jpeg(picture, progressive=flag)) for flag in (False, True))
+    np.testing.assert_array_equal(progressive.pixels, baseline.pixels)
+
+
 @pytest.mark.parametrize("picture", [GREY, GREY16])
 def test_a_tiff_with_white_at_zero_is_turned_round(picture: np.ndarray) -> None:
     entry = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # tag 262, a short, one value
