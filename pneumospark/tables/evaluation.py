@@ -138,10 +138,8 @@ def drawn(rows: DataFrame, without: Sequence[str], count: int) -> DataFrame:
 
 def facts_of(images: DataFrame) -> set[str]:
     """The facts of images that can make subgroups: columns, and those of the manifest that ingest kept in `extra`."""
-    found = set(images.columns) - {"content", "extra"}
-    if "extra" in images.columns:
-        found |= {row[0] for row in images.select(F.explode(F.map_keys("extra"))).distinct().collect()}
-    return found
+    further = images.select(F.explode(F.map_keys("extra"))).distinct().collect()
+    return (set(images.columns) - {"content", "extra"}) | {row[0] for row in further}
 
 
 def _values(images: DataFrame, fact: str) -> Column:
