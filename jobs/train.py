@@ -20,7 +20,7 @@ from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
 from pneumospark.learn.metrics import metrics
 
-PLACES = ("bundle", "prepared", "features", "version", "backbone")
+PLACES = ("bundle", "prepared", "features", "version", "backbone", "members")
 """Settings that say where something is: a recipe is the same with other places."""
 
 AUDITED = 20_000
@@ -47,6 +47,9 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = bundle.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = backbone.identity if backbone else None
+    members = [bundle.read(canonical(member), store) for member in config.members]
+    bundle.check_members(members, spec, config.members)
+    facts["members"] = [member.model_id for member in members]
     rows = {split: census.rows for split, census in stock.census.items()}
     log.info("train: %s, rows %s, %d without a label for this", stock.uri, rows, stock.unlabelled)
     if model_id := bundle.trained_already(target, facts, store):
@@ -58,6 +61,9 @@ def _builder(config: TrainConfig, stock: Stock, shape: tuple[int, ...], store: S
     """What makes the network, untrained."""
     from pneumospark.learn import network
 
+    if config.members:
+        models = [bundle.load_model(bundle.read(canonical(uri), store).folder / bundle.MODEL) for uri in config.members]
+        return lambda: network.averaged(models, shape)
     if config.features:
         return partial(network.head, (stock.length,))
     if config.backbone:
@@ -76,7 +82,10 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)
     audits = (training.audit, validation.audit)
-    model, history = trainer.train(config, build, shape, batches, unshuffled, audits)
+    if config.members:
+        model, history = build(), dict[str, list[float]]()
+    else:
+        model, history = trainer.train(config, build, shape, batches, unshuffled, audits)
     facts["calibration"] = calibrate(model, *trainer.predict(model, unshuffled))
     truth, probability = trainer.predict(model, unshuffled)  # by the network as the bundle keeps it
     validation.audit()

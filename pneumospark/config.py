@@ -129,6 +129,11 @@ class TrainConfig:
         None,
         value="URI-or-name",
     )
+    members: tuple[str, ...] = option(
+        "bundles whose mean is the new one: nothing is trained, it is calibrated and its threshold chosen",
+        (),
+        value="URI,URI,...",
+    )
     frozen: float = option("share of the backbone's layers, from the input on, that learn nothing", 0.0, least=0)
     epochs: int = option("passes over the training split at most", 30, least=1)
     seed: int = option("of weights, order and augmentation", 0, least=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from pneumospark.errors import ConfigError
 from pneumospark.learn import network
@@ -113,6 +114,7 @@ def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normali
     built = network.finetuned(backbone(), (48, 48, 1), frozen=0.5)
     kernels = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.Conv2D)]
     norms = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    kernels.sort(key=lambda layer: layer.filters)  # the first one has 4, the second 8
     before = [layer.get_weights() for layer in (*kernels, *norms)]
     built.compile(keras.optimizers.Adam(0.1), "binary_crossentropy")
     pixels = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 1)).astype(np.float32)
@@ -129,3 +131,13 @@ def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normali
 def test_a_frozen_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=r"train\.frozen: expected a share of 0 to 1"):
         network.finetuned(backbone(), (48, 48, 1), share)
+
+
+def test_averaged_networks_give_the_mean_of_their_logits() -> None:
+    extractor = network.feature_extractor(backbone(), (48, 48, 1))
+    members = [network.residual((48, 48, 1)), network.composed(extractor, network.head((8,)))]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype(np.float32)
+    logits = [logit(np.asarray(member(pixels))) for member in members]
+    whole = network.averaged(members, (48, 48, 1))
+    np.testing.assert_allclose(logit(np.asarray(whole(pixels))), np.mean(logits, axis=0), atol=1e-4)
+    assert whole.layers[-1].activation is keras.activations.sigmoid

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,15 @@ def read(uri: str, store: Store) -> Bundle:
     return Bundle(
         model_id, ImageSpec.from_dict(facts["spec"]), tuple(facts["labels"]), facts["threshold"]["value"], facts, folder
     )
+
+
+def check_members(members: Sequence[Bundle], spec: ImageSpec, uris: Sequence[str]) -> None:
+    """Raise BundleError where bundles to be averaged were made for other pixels than `spec` gives, or are too few."""
+    if len(members) == 1:
+        raise BundleError(f"--members {uris[0]}: expected two bundles or more, with commas between them")
+    for member, uri in zip(members, uris, strict=True):
+        if member.spec != spec:
+            raise BundleError(f"--members {uri}: expected a bundle for images of {spec}, found {member.spec}")
 
 
 @dataclass(frozen=True)

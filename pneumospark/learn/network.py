@@ -1,6 +1,6 @@
 """The networks, by name: pixels (n, height, width, channels) in 0..255, or features (n, k), to probabilities (n, 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -69,6 +69,25 @@ def finetuned(backbone: keras.Model, shape: Shape, frozen: float) -> keras.Model
     inputs = keras.Input(shape)
     x = layers.Dropout(0.3)(extractor(inputs))
     return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="finetuned")
+
+
+def averaged(members: Sequence[keras.Model], shape: Shape) -> keras.Model:
+    """One network that gives the sigmoid of the mean of its members' logits; it takes the members for itself.
+
+    The mean of logits and not of probabilities: then one temperature, folded into the last layer, calibrates the whole.
+    """
+    inputs = keras.Input(shape)
+    logits = []
+    for index, member in enumerate(members):
+        member.name = f"member{index}"
+        last = member.layers[-1]
+        while isinstance(last, keras.Model):
+            last = last.layers[-1]
+        last.activation = keras.activations.linear
+        logits.append(member(inputs))
+    mean = keras.initializers.Constant(1 / len(members))
+    outputs = layers.Dense(1, activation="sigmoid", kernel_initializer=mean)(layers.Concatenate()(logits))
+    return keras.Model(inputs, outputs, name="averaged")
 
 
 NETWORKS: dict[str, Callable[[Shape], keras.Model]] = {"published": published, "residual": residual}
