@@ -40,6 +40,17 @@ def whole() -> dict[str, Any]:
         validation=PUBLISHED,
         history={"loss": [0.5, 0.4]},
         versions={"keras": "3.15.1"},
+        backbone="keras:Some",
+        generalisation={
+            "counter_shortcut": {
+                "images": 90,
+                "roc_auc": 0.9,
+                "interval": None,
+                "trivial_roc_auc": 0.4,
+                "trivial_roc_auc_of_all": 0.968,
+            },
+            "groups": {"IM-": {"images": 30, "roc_auc": 0.95, "interval": [0.91, 0.98]}},
+        },
     )
 
 
@@ -57,6 +68,10 @@ def test_a_card_says_what_the_facts_say() -> None:
         "190 true negatives, 44 false positives, 11 false negatives, 379 true positives",
         "Epochs run: 2",
         "- keras 3.15.1",
+        "pre-trained backbone, `keras:Some`",
+        "90 images, the area under the ROC curve is 0.900 (95 %: undefined)",
+        "that trivial model has 0.968",
+        "- patients `IM-…` against all of the other class: 0.950 (0.910 to 0.980), 30 images",
         "not for diagnosis",
         "one hospital",
         "children of one to five years",
@@ -64,7 +79,9 @@ def test_a_card_says_what_the_facts_say() -> None:
         assert said in text, said
 
 
-@pytest.mark.parametrize("left_out", ["recipe", "data", "calibration", "validation", "history", "versions"])
+@pytest.mark.parametrize(
+    "left_out", ["recipe", "data", "calibration", "validation", "history", "versions", "generalisation"]
+)
 def test_what_is_not_known_is_not_said(left_out: str) -> None:
     known = {name: value for name, value in whole().items() if name != left_out}
     card = model_card(known)

@@ -59,8 +59,15 @@ def of_features(shape: tuple[int, int, int]) -> keras.Model:
     return network.composed(extractor, network.head(extractor.output_shape[1:]))
 
 
+def fine_tuned(shape: tuple[int, int, int]) -> keras.Model:
+    inputs = keras.Input((*shape[:2], 3))
+    maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, strides=8, padding="same")(inputs))
+    return network.finetuned(keras.Model(inputs, keras.layers.Activation("relu")(maps)), shape, frozen=0.5)
+
+
 @pytest.mark.parametrize(
-    ("build", "size"), [(network.residual, (4, 4)), (network.published, (2, 2)), (of_features, (32, 32))]
+    ("build", "size"),
+    [(fine_tuned, (16, 16)), (network.residual, (4, 4)), (network.published, (2, 2)), (of_features, (32, 32))],
 )
 def test_every_kind_of_network(build, size: tuple[int, int]) -> None:
     model = build((128, 128, 1))

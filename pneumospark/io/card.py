@@ -32,7 +32,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("model_card.md.j2")
-    return template.render(facts=facts, figures=_figures(facts.get("validation", {})), notice=NOTICE, shown=_shown)
+    shown: dict[str, Any] = {"shown": _shown, "figure": figure, "interval": interval}
+    return template.render(facts=facts, figures=_figures(facts.get("validation", {})), notice=NOTICE, **shown)
 
 
 def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
