@@ -33,8 +33,7 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps(bias: float) -> None:
 
 
 def test_of_networks_that_are_averaged_the_last_one_is_explained() -> None:
-    inputs = keras.Input((6, 6, 1))
-    both = keras.Model(inputs, keras.layers.Average()([two_maps(-200.0)(inputs), two_maps(200.0)(inputs)]))
+    both = network.averaged([two_maps(-200.0), two_maps(200.0)], (6, 6, 1))
     pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1)).astype(np.uint8)
     np.testing.assert_allclose(grad_cam(both, pixels), grad_cam(two_maps(), pixels), atol=1e-5)
 
