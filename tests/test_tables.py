@@ -35,9 +35,9 @@ def data_files(folder: Path) -> list[Path]:
 
 
 def test_rows_come_back_with_the_run_that_wrote_them(spark: SparkSession, tmp_path: Path) -> None:
-    assert append(refusals(spark, "a", "b"), str(tmp_path / "t"), QUARANTINE, "r1") == 3
-    assert append(refusals(spark, "c"), str(tmp_path / "t"), QUARANTINE, "r2") == 2
-    table = read(spark, str(tmp_path / "t"), QUARANTINE)
+    assert append(refusals(spark, "a", "b"), str(tmp_path / "t [1] {a}"), QUARANTINE, "r1") == 3
+    assert append(refusals(spark, "c"), str(tmp_path / "t [1] {a}"), QUARANTINE, "r2") == 2
+    table = read(spark, str(tmp_path / "t [1] {a}"), QUARANTINE)
     assert table.schema.names == QUARANTINE.names
     assert sorted((row["path"] or "", row["run_id"]) for row in table.collect()) == [
         ("", "r1"),

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pneumospark.errors import TableError
-from pneumospark.io.files import store_of
+from pneumospark.io.files import literal, store_of
 from pneumospark.schemas import FEATURES, PREPARED, STALE
 
 STALE_FOLDER = "_stale/rows"
@@ -64,7 +64,7 @@ def append(rows: DataFrame, uri: str, schema: StructType, run_id: str, row_bytes
     options = PARQUET | ({"maxRecordsPerFile": str(max(1, FILE_BYTES // row_bytes))} if row_bytes else {})
     by_split = ["split"] if schema in (PREPARED, FEATURES) else []
     rows.select(*stored.names).write.options(**options).partitionBy(*by_split).mode("error").parquet(folder)
-    return rows.sparkSession.read.schema(stored).parquet(folder).count()
+    return rows.sparkSession.read.schema(stored).parquet(literal(folder)).count()
 
 
 def read_stale(spark: SparkSession, uri: str) -> DataFrame:
@@ -107,7 +107,7 @@ def _parquet(spark: SparkSession, uri: str) -> DataFrame | None:
     if not store_of(spark).exists(uri):  # asking Spark would log a stack trace, and wait long for a wrong address
         return None
     try:
-        return spark.read.parquet(uri)
+        return spark.read.parquet(literal(uri))
     except AnalysisException as error:
         if error.getCondition() == "UNABLE_TO_INFER_SCHEMA":
             return None
