@@ -4,6 +4,7 @@ spark-submit jobs/ingest.py --source /data/chest_xray --images /tables/images --
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 from pyspark.sql import SparkSession
@@ -24,6 +25,7 @@ from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import Rules, image_row, images, refused
 from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
+from pneumospark.tables.ties import ties
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -63,6 +65,9 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     files = spread(labels.with_policy(new, config.splits).persist(), FILE_BYTES)
     count = files.count()
     log.info("ingest: %d files, %d of them new or changed", found, count)
+    if count:
+        stored = read(spark, images_uri, IMAGES, missing_ok=True)
+        rules = replace(rules, ties=ties(files, stored, meter.read, rules, layout.name == "dicom"))
 
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
     table = read(spark, images_uri, IMAGES, missing_ok=True)

@@ -61,6 +61,7 @@ class DecodeError(PneumosparkError):
         "multi_frame",  # an animation or several pages: which one is the X-ray?
         "not_a_chest_radiograph",  # its DICOM header names another modality or body part
         "burned_in_annotation",  # its DICOM header says that text is part of the picture
+        "leak",  # equal bytes are in another split than the file's patient
     )
 
     def __init__(self, reason: str, detail: str) -> None:

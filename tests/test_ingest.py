@@ -20,6 +20,7 @@ from pneumospark.errors import ConfigError, LeakError, SourceError, TableError
 from pneumospark.io.run import run
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
+from pneumospark.split import split_of
 from pneumospark.tables import labels
 
 pytestmark = pytest.mark.spark
@@ -205,6 +206,62 @@ def test_a_patient_in_two_given_splits_is_a_leak(tables: Tables, tmp_path: Path)
         LeakError, match="1 values of patient_id are in more than one split, 'synthetic0001' in test and"
     ):
         tables.ingest(source)
+
+
+def of_split(split: str, count: int = 2, suffix: str = ".png") -> list[str]:
+    """Names of patients whose hash draws them into a split, in order."""
+    names = (f"synthetic{number:04d}-1{suffix}" for number in range(200))
+    return [name for name in names if split_of(name[:13], (0.7, 0.15, 0.15)) == split][:count]
+
+
+def splits(tables: Tables) -> dict[str, str]:
+    return {name: row["split"] for name, row in by_name(tables.images).items()}
+
+
+def test_patients_with_equal_bytes_are_drawn_together(tables: Tables, tmp_path: Path) -> None:
+    (train, more), (test, _) = of_split("train"), of_split("test")
+    copies = {f"NORMAL/{train}": png(1), f"NORMAL/{test}": png(1), "PNEUMONIA/nobody.png": png(1)}
+    second = {f"NORMAL/{name.replace('-1', '-2')}": png(place) for place, name in enumerate((train, test), 2)}
+    source = write(tmp_path / "s", {**copies, **second, f"NORMAL/{more}": png(4)})
+    summary = tables.ingest(source)
+    assert (summary["images"], summary["quarantined"]) == (6, 0)
+    found = splits(tables)
+    # the copy of nobody known is a group of its own, named by its bytes, and the smallest of the three
+    tied = {found[name] for name in (train, test, "nobody.png", *(path.split("/")[1] for path in second))}
+    nobody = split_of(hashlib.sha256(png(1)).hexdigest(), (0.7, 0.15, 0.15))
+    assert tied == {nobody} and found[more] == "train"
+
+    later = write(source, {f"NORMAL/{test.replace('-1', '-3')}": png(5), f"NORMAL/{train.replace('-1', '-3')}": png(6)})
+    assert tables.ingest(later, "--salt", "another")["images"] == 2  # whatever their hash is now, they stay
+    assert {split for name, split in splits(tables).items() if name != more} == tied
+
+
+def test_a_newcomer_that_ties_two_splits_is_refused_and_no_later_night_fails(tables: Tables, tmp_path: Path) -> None:
+    (train, _), (test, _) = of_split("train"), of_split("test")
+    source = write(tmp_path / "s", {f"NORMAL/{train}": png(1), f"NORMAL/{test}": png(2)})
+    tables.ingest(source)
+    write(source, {f"NORMAL/{test.replace('-1', '-2')}": png(1), "NORMAL/nobody.png": png(2)})
+    summary = tables.ingest(source)
+    assert (summary["images"], summary["reasons"]) == (1, {"leak": 1})
+    assert splits(tables) == {train: "train", test: "test", "nobody.png": "test"}
+    (row,) = rows(tables.quarantine)
+    assert row["detail"] == "equal bytes are in train, the patient of this file is in test"
+    assert tables.ingest(source)["known"] == 4
+    assert tables.extract()["images"] == 2
+
+
+def test_dicom_patients_with_equal_pictures_are_drawn_together(tables: Tables, tmp_path: Path, monkeypatch) -> None:
+    """Who the patients are is in the headers only; an equal file of two patients cannot be, so a copy is one."""
+    monkeypatch.setenv(KEY, "secret")
+    ids = [f"RAW-{number}" for number in range(12)]
+    files = {f"{raw}.dcm": images.dicom(GREY // 2 + place, PatientID=raw) for place, raw in enumerate(ids)}
+    source = write(tmp_path / "s", {**files, "a/copy.dcm": files["RAW-3.dcm"]})
+    tables.ingest(source)
+    before = splits(tables)
+    assert before["copy.dcm"] == before["RAW-3.dcm"] and len(set(before.values())) > 1
+    more = {f"{raw}-2.dcm": images.dicom(GREY // 2 + 40 + place, PatientID=raw) for place, raw in enumerate(ids)}
+    tables.ingest(write(source, more), "--salt", "another")
+    assert {raw: splits(tables)[f"{raw}-2.dcm"] for raw in ids} == {raw: before[f"{raw}.dcm"] for raw in ids}
 
 
 @pytest.mark.parametrize(

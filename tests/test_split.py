@@ -1,13 +1,14 @@
 """Splits: the same everywhere and for ever, of the shares asked for, and moved as little as these are."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pneumospark.errors import ConfigError
-from pneumospark.split import SPLITS, check_shares, split_of
+from pneumospark.split import SPLITS, Twin, check_shares, split_of, tie
 
 SHARES = (0.7, 0.15, 0.15)
 PATIENTS = [f"person{number}" for number in range(3000)]
@@ -79,3 +80,74 @@ def test_shares_that_are_none_are_refused(shares: list[float]) -> None:
 
 def test_shares_may_be_rounded() -> None:
     assert check_shares((0.1, 0.2, 0.7)) == (0.1, 0.2, 0.7)  # the sum of these floats is not 1
+
+
+def draw(group: str, given: str | None) -> str:
+    """As ingest draws; "development" is not test."""
+    return split_of(group, (0.8, 0.2, 0.0) if given else (0.4, 0.3, 0.3))
+
+
+def twins(*files: str, given: str | None = None) -> list[Twin]:
+    """Of "image group" each."""
+    return [Twin(*file.split(), given=given) for file in files]
+
+
+def test_groups_tied_by_others_share_the_draw_of_the_smallest() -> None:
+    chain = twins("x a", "x b", "y b", "y c", "z d", "z e")
+    found = tie(chain, {}, draw)
+    assert {found.splits[group] for group in "abc"} == {draw("a", None)} and found.held == {}
+    assert found.splits["e"] == draw("d", None)
+    assert len({draw(group, None) for group in "abc"}) > 1  # or this shows nothing
+
+
+def test_what_is_in_the_table_stays_and_newcomers_join_it() -> None:
+    split = next(split for split in SPLITS if split != draw("a", None))
+    found = tie(twins("x a", "x b"), {"b": split}, draw)
+    assert found.splits == {"a": split, "b": split} and found.held == {}
+
+
+def test_an_image_that_ties_two_splits_of_the_table_is_held_in_one() -> None:
+    new = tie(twins("x a", "x b"), {"a": "train", "b": "test"}, draw)
+    assert new.splits == {"a": "train", "b": "test"} and new.held == {"x": "train"}
+    old = tie([Twin("x", "b", split="test"), *twins("x a")], {"a": "train", "b": "test"}, draw)
+    assert old.held == {"x": "test"}  # where the table has it
+    others = tie([*twins("x a", "x b", "y c"), Twin("y", "b", split="test")], {"a": "train", "b": "test"}, draw)
+    assert others.held == {"x": "train"} and others.splits["c"] == "test"  # what is held ties nobody
+
+
+def test_a_given_split_wins_over_a_draw_and_is_never_changed() -> None:
+    one, other = next((one, other) for one in SPLITS for other in SPLITS if one != other != draw("a", None))
+    assert tie([*twins("x b", given=one), *twins("x a")], {}, draw).splits == {"a": one, "b": one}
+    torn = tie([*twins("x b", given=one), *twins("x a", given=other)], {}, draw)
+    assert torn.splits == {"b": one, "a": other} and torn.held["x"] in (one, other)
+
+
+def test_development_keeps_a_company_out_of_the_test() -> None:
+    names = [f"p{number:02d}" for number in range(60)]
+    found = [tie([*twins(f"x {a}"), *twins(f"x {b}", given="development")], {}, draw) for a, b in pairwise(names)]
+    assert {split for each in found for split in each.splits.values()} == {"train", "validation"}
+
+
+files = st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("abcdefgh")), max_size=8)
+
+
+@settings(max_examples=300)
+@given(st.lists(files, min_size=1, max_size=4))
+def test_no_number_of_nights_brings_a_patient_or_an_image_into_two_splits(nights: list[list[tuple[str, str]]]) -> None:
+    """As ingest plays it: a night's rows are written with the splits of `tie`, but for those of a held image."""
+    table: list[Twin] = []
+    for night in nights:
+        known = {row.group: str(row.split) for row in table}
+        new = [Twin(*file) for file in night]
+        ties = tie([*new, *(row for row in table if row.image_id in {file.image_id for file in new})], known, draw)
+        written = [file._replace(split=ties.splits[file.group]) for file in new]
+        refused = [row for row in written if ties.held.get(row.image_id, row.split) != row.split]
+        assert len(nights) > 1 or not refused  # a single night can always be drawn together
+        before = list(table)
+        table += [row for row in written if row not in refused]
+        assert table[: len(before)] == before
+    for key in ("group", "image_id"):
+        splits = defaultdict(set)
+        for row in table:
+            splits[getattr(row, key)].add(row.split)
+        assert all(len(found) == 1 for found in splits.values())

@@ -51,6 +51,17 @@ def is_dicom(content: bytes) -> bool:
     return content[128:132] == b"DICM"
 
 
+def header_of(content: bytes) -> DicomHeader | None:
+    """What the header says, without a look at the picture; None for other files, and for headers that do not parse."""
+    if not is_dicom(content):
+        return None
+    try:
+        with disable_value_validation():
+            return facts_of(dcmread(BytesIO(content), specific_tags=list(TAGS), stop_before_pixels=True))
+    except Exception:  # damaged in some way of its own: `read` will say how
+        return None
+
+
 def read(content: bytes, max_pixels: int) -> DicomPicture:
     """The one frame of a DICOM file, in grey, black at 0, with the rescale and the window or LUT that its header names.
 

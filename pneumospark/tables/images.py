@@ -13,9 +13,9 @@ from pyspark.sql.types import StructType
 from pneumospark.errors import DecodeError
 from pneumospark.labels import DEVELOPMENT
 from pneumospark.pixels import dicom_header
-from pneumospark.pixels.decode import Decoded, decode, without_identity
+from pneumospark.pixels.decode import decode, without_identity
 from pneumospark.schemas import IMAGES, QUARANTINE
-from pneumospark.split import SPLITS, split_of
+from pneumospark.split import SPLITS, Ties, split_of
 from pneumospark.tables.paths import Show, hidden
 
 Row = dict[str, Any]
@@ -37,6 +37,7 @@ class Rules:
     dicom_check: str = "modality"
     burned_in: str = "quarantine"
     show: Show = field(default=str, repr=False)  # paths
+    ties: Ties = field(default_factory=Ties, repr=False)
 
 
 def images(files: DataFrame, read: Read, rules: Rules) -> DataFrame:
@@ -72,7 +73,11 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
     if decoded.header:
         dicom_header.check(decoded.header, rules.dicom_check, rules.burned_in)
     image_id = hashlib.sha256(content).hexdigest()
-    patient = _patient(decoded, file["patient_id"], rules)
+    patient = patient_for(decoded.header, file["patient_id"], rules)
+    split = split_for(patient or image_id, file["given_split"], rules)
+    held = rules.ties.held.get(image_id, split)
+    if split != held and file["given_split"] not in SPLITS:  # a given one is for the leak check, which fails the job
+        raise DecodeError("leak", f"equal bytes are in {held}, the patient of this file is in {split}")
     return {
         "image_id": image_id,
         "path": rules.show(file["path"]),
@@ -85,7 +90,7 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
         "patient_id": patient,
         "label": file["label"],
         "findings": file["findings"],
-        "split": split_for(patient or image_id, file["given_split"], rules),
+        "split": split,
         "extra": file["extra"],
         "content": without_identity(content),
         "length": file["length"],  # as listed: a file that grows while it is read is seen as changed next time
@@ -96,9 +101,11 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
 
 
 def split_for(group: str, given: str | None, rules: Rules) -> str:
-    """The given split; for "development" train or validation by the group's hash; for none any by the hash."""
+    """The given split, else the one that the group is tied to, else by its hash any, or for "development" not test."""
     if given in SPLITS:
         return str(given)
+    if group in rules.ties.splits:
+        return rules.ties.splits[group]
     train, validation, _ = rules.shares
     if given == DEVELOPMENT:
         return split_of(group, (train / (train + validation), validation / (train + validation), 0.0), rules.salt)
@@ -123,10 +130,10 @@ def without_run_id(schema: StructType) -> StructType:
     return StructType([field for field in schema if field.name != "run_id"])
 
 
-def _patient(decoded: Decoded, told: str | None, rules: Rules) -> str | None:
+def patient_for(header: dicom_header.DicomHeader | None, told: str | None, rules: Rules) -> str | None:
     """The patient of the header or else of the layout; hidden for DICOM files, and where paths are."""
-    patient = (decoded.header and decoded.header.patient_id) or told
-    return hidden(patient, rules.patient_key) if patient and (decoded.header or rules.show is not str) else patient
+    patient = (header and header.patient_id) or told
+    return hidden(patient, rules.patient_key) if patient and (header or rules.show is not str) else patient
 
 
 def _rows(batches: Iterable[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:

@@ -1,0 +1,106 @@
+"""Files of equal bytes under several patients, found before their splits are drawn, and before most files are read."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pneumospark.errors import DecodeError
+from pneumospark.pixels.dicom import header_of
+from pneumospark.split import Ties, Twin, tie
+from pneumospark.tables.history import current
+from pneumospark.tables.images import Read, Rules, patient_for, split_for
+from pneumospark.tables.paths import DICOM_NAMES
+
+
+def ties(files: DataFrame, images: DataFrame, read: Read, rules: Rules, dicom: bool) -> Ties:
+    """What new `files` (LISTED, LABELS) share with each other and with the table; `dicom`: headers tell the patients.
+
+    A split is written with its row, and a row is its own commit, so what is tied has to be known before. Only files of
+    one length can be equal: those that share theirs with a file of another patient are read for this, and so twice.
+    What comes to the driver are groups with equal bytes, and old groups of new files whose split is not the one that
+    they would draw now (they were tied, or --shares were others): names and splits.
+    """
+    stored = current(images.select("path", "run_id", "image_id", "length", "split", "format", "patient_id"))
+    stored = stored.withColumn("group", F.coalesce("patient_id", "image_id")).persist()
+    suspects = _suspects(files, stored, dicom).persist()
+    twins = [] if suspects.isEmpty() else _twins(_hashed(suspects, read, rules), stored)
+    known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
+    return tie(twins, known, lambda group, given: split_for(group, given, rules))
+
+
+def _suspects(files: DataFrame, stored: DataFrame, dicom: bool) -> DataFrame:
+    """Files whose length a file of another patient has as well.
+
+    A file without a patient is a group of its own, and equal ones agree by themselves; but a DICOM file may be of any.
+    """
+    may_be_any = F.lit(dicom) | F.col("path").rlike(DICOM_NAMES)
+    nobody = F.coalesce("patient_id", F.lit(""))
+    lengths = files.select("length", F.when(may_be_any, F.col("path")).otherwise(nobody).alias("patient"))
+    lengths = lengths.unionAll(stored.select("length", nobody))
+    shared = lengths.groupBy("length").agg(F.countDistinct("patient").alias("patients")).where("patients > 1")
+    return files.join(shared, "length", "left_semi").select("path", "patient_id", "given_split")
+
+
+def _hashed(suspects: DataFrame, read: Read, rules: Rules) -> DataFrame:
+    """image_id, group, given_split and a null split of files, each read whole, without those that cannot be read."""
+
+    def rows(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            found = [_hash(row["path"], row["patient_id"], read, rules) for row in batch.to_dict("records")]
+            hashes = pd.DataFrame(found, columns=["image_id", "group"])
+            yield hashes.assign(given_split=batch["given_split"].to_numpy(), split=None).dropna(subset="image_id")
+
+    spread = suspects.repartition(suspects.sparkSession.sparkContext.defaultParallelism)
+    return spread.mapInPandas(rows, "image_id string, group string, given_split string, split string").persist()
+
+
+def _hash(path: str, told: str | None, read: Read, rules: Rules) -> tuple[str | None, str | None]:
+    """image_id and group of a file, as `image_row` has them."""
+    try:
+        content = read(path)
+    except DecodeError:  # ingest itself will say so
+        return None, None
+    image_id = hashlib.sha256(content).hexdigest()
+    return image_id, patient_for(header_of(content), told, rules) or image_id
+
+
+def _twins(hashed: DataFrame, stored: DataFrame) -> list[Twin]:
+    """Files of `hashed` and rows of `stored` whose bytes another group has as well."""
+    old = stored.join(hashed.select("image_id").distinct(), "image_id", "left_semi")
+    both = hashed.unionAll(old.select("image_id", "group", F.lit(None).cast("string"), "split")).distinct()
+    several = both.groupBy("image_id").agg(F.countDistinct("group").alias("groups")).where("groups > 1")
+    return [
+        Twin(*row)
+        for row in both.join(several, "image_id", "left_semi")
+        .select("image_id", "group", "given_split", "split")
+        .collect()
+    ]
+
+
+def _known(files: DataFrame, stored: DataFrame, twins: list[Twin], rules: Rules) -> dict[str, str]:
+    """Splits in the table: of the twins' groups, and of other groups of new files where these would draw another."""
+
+    def elsewhere(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            pairs = zip(batch["group"], batch["given"], strict=True)
+            drawn = [split_for(group, given, rules) for group, given in pairs]
+            yield batch.loc[batch["split"] != drawn, ["group", "split"]]
+
+    def as_stored(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            groups = [patient_for(None, patient, rules) for patient in batch["patient_id"]]
+            yield pd.DataFrame({"group": groups, "given": batch["given"]})
+
+    groups = stored.select("group", "split", "format").distinct()
+    named = files.select("patient_id", F.col("given_split").alias("given")).distinct()
+    named = named.mapInPandas(as_stored, "group string, given string")
+    asked = groups.join(named, "group").select("group", "split", "given")
+    unnamed = groups.where("format = 'DICOM'").crossJoin(named.select("given").distinct())  # new files may be theirs
+    asked = asked.unionAll(unnamed.select("group", "split", "given"))
+    others = asked.mapInPandas(elsewhere, "group string, split string").distinct()
+    tied = stored.sparkSession.createDataFrame([(group,) for group in {twin.group for twin in twins}], "group string")
+    of_twins = groups.join(F.broadcast(tied), "group").select("group", "split")
+    return {row["group"]: row["split"] for row in others.unionAll(of_twins).collect()}
