@@ -25,7 +25,7 @@ from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import Rules, image_row, images, refused
 from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
-from pneumospark.tables.ties import ties
+from pneumospark.tables.ties import COLUMNS, ties
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -52,9 +52,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         raise SourceError(f"--source {root}: expected image files, found none")
     paths.check_key(listed, rules.patient_key)
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
-    done = current(
-        read(spark, images_uri, IMAGES, missing_ok=True).select("image_id", *LISTED.names, "run_id")
-    ).persist()
+    columns = {*LISTED.names, *COLUMNS, "run_id"}
+    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
     refusals = settled(
         refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
     )
@@ -66,8 +65,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     count = files.count()
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
-        stored = read(spark, images_uri, IMAGES, missing_ok=True)
-        rules = replace(rules, ties=ties(files, stored, meter.read, rules, layout.name == "dicom"))
+        rules = replace(rules, ties=ties(files, done, meter.read, rules, layout.name == "dicom"))
 
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
     table = read(spark, images_uri, IMAGES, missing_ok=True)

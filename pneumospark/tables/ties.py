@@ -10,24 +10,26 @@ from pyspark.sql import functions as F
 from pneumospark.errors import DecodeError
 from pneumospark.pixels.dicom import header_of
 from pneumospark.split import Ties, Twin, tie
-from pneumospark.tables.history import current
 from pneumospark.tables.images import Read, Rules, patient_for, split_for
 from pneumospark.tables.paths import DICOM_NAMES
 
+COLUMNS = ("image_id", "length", "split", "format", "patient_id")
 
-def ties(files: DataFrame, images: DataFrame, read: Read, rules: Rules, dicom: bool) -> Ties:
-    """What new `files` (LISTED, LABELS) share with each other and with the table; `dicom`: headers tell the patients.
+
+def ties(files: DataFrame, done: DataFrame, read: Read, rules: Rules, dicom: bool) -> Ties:
+    """What new `files` (LISTED, LABELS) share with each other and with the rows that count, `done` (with COLUMNS).
+
+    `dicom`: headers tell the patients.
 
     A split is written with its row, and a row is its own commit, so what is tied has to be known before. Only files of
     one length can be equal: those that share theirs with a file of another patient are read for this, and so twice.
     What comes to the driver are groups with equal bytes, and old groups of new files whose split is not the one that
     they would draw now (they were tied, or --shares were others): names and splits.
     """
-    stored = current(images.select("path", "run_id", "image_id", "length", "split", "format", "patient_id"))
-    stored = stored.withColumn("group", F.coalesce("patient_id", "image_id")).persist()
+    stored = done.select(*COLUMNS, F.coalesce("patient_id", "image_id").alias("group"))
     suspects = _suspects(files, stored, dicom).persist()
     twins = [] if suspects.isEmpty() else _twins(_hashed(suspects, read, rules), stored)
-    known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
+    known = _known(files, stored, twins, rules)
     return tie(twins, known, lambda group, given: split_for(group, given, rules))
 
 
@@ -81,26 +83,32 @@ def _twins(hashed: DataFrame, stored: DataFrame) -> list[Twin]:
 
 
 def _known(files: DataFrame, stored: DataFrame, twins: list[Twin], rules: Rules) -> dict[str, str]:
-    """Splits in the table: of the twins' groups, and of other groups of new files where these would draw another."""
+    """Splits in the table: of the twins' groups, and of other groups of new files where these would draw another.
 
-    def elsewhere(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            pairs = zip(batch["group"], batch["given"], strict=True)
-            drawn = [split_for(group, given, rules) for group, given in pairs]
-            yield batch.loc[batch["split"] != drawn, ["group", "split"]]
+    Any group of DICOM files may have new ones.
+    """
+    giving = [row["given_split"] for row in files.select("given_split").distinct().collect()]
 
     def as_stored(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
             groups = [patient_for(None, patient, rules) for patient in batch["patient_id"]]
-            yield pd.DataFrame({"group": groups, "given": batch["given"]})
+            yield pd.DataFrame({"group": groups, "twin": False})
 
-    groups = stored.select("group", "split", "format").distinct()
-    named = files.select("patient_id", F.col("given_split").alias("given")).distinct()
-    named = named.mapInPandas(as_stored, "group string, given string")
-    asked = groups.join(named, "group").select("group", "split", "given")
-    unnamed = groups.where("format = 'DICOM'").crossJoin(named.select("given").distinct())  # new files may be theirs
-    asked = asked.unionAll(unnamed.select("group", "split", "given"))
-    others = asked.mapInPandas(elsewhere, "group string, split string").distinct()
-    tied = stored.sparkSession.createDataFrame([(group,) for group in {twin.group for twin in twins}], "group string")
-    of_twins = groups.join(F.broadcast(tied), "group").select("group", "split")
-    return {row["group"]: row["split"] for row in others.unionAll(of_twins).collect()}
+    def elsewhere(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            rows = zip(batch["group"], batch["split"], batch["twin"], strict=True)
+            moved = [
+                bool(twin) or any(split != split_for(group, given, rules) for given in giving)
+                for group, split, twin in rows
+            ]
+            yield batch.loc[moved, ["group", "split"]]
+
+    named = files.select("patient_id").distinct().mapInPandas(as_stored, "group string, twin boolean")
+    tied = stored.sparkSession.createDataFrame([(twin.group, True) for twin in twins], named.schema)
+    asked = named.unionAll(tied).groupBy("group").agg(F.max("twin").alias("twin"))
+    groups = stored.select("group", "split", "format").distinct().join(asked, "group", "left")
+    groups = groups.where("twin is not null or format = 'DICOM'").select(
+        "group", "split", F.coalesce("twin", F.lit(False)).alias("twin")
+    )
+    found = groups.mapInPandas(elsewhere, "group string, split string").collect()
+    return {row["group"]: row["split"] for row in found}
