@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> Counts:
     uri, report = canonical(config.images), canonical(config.report)
     images = read(spark, uri, IMAGES)
     rows = current(images.drop("content"))
-    refusals = read(spark, canonical(config.quarantine), QUARANTINE) if config.quarantine else None
+    refused = canonical(config.quarantine) if config.quarantine else None
+    refusals = read(spark, refused, QUARANTINE, missing_ok=True) if refused else None  # none where nothing was refused
     table = quality.composition(rows, refused_now(refusals, rows) if refusals else None).toPandas()
     print(readable(table), flush=True)
     leaks = {key: _listed(quality.leaks(rows, key)) for key in KEYS}

@@ -158,7 +158,7 @@ def test_the_job_finds_a_near_duplicate_and_a_shortcut(tables: Tables, tmp_path:
         write(source, {f"{split}/{label}/synthetic{n:04d}-1.jpeg": images.jpeg(chest(n), quality=quality)})
     write(source, {"test/NORMAL/synthetic0099-1.jpeg": anew(chest(0), 95)})
     tables.ingest(source)
-    summary = tables.quality("--warn", "0.9")
+    summary = tables.quality("--warn", "0.9", "--quarantine", tables.quarantine)  # nothing was refused: no such table
     assert summary["near_duplicates"] == 1 and "length" in summary["warnings"]
     report = json.loads((tables.report / "quality.json").read_text())
     (pair,) = report["near_duplicates"]["first"]
