@@ -53,7 +53,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     paths.check_key(listed, rules.patient_key)
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
     columns = {*LISTED.names, *COLUMNS, "run_id"}
-    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
+    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns)))
+    done = done if (is_first := done.isEmpty()) else done.persist()
     refusals = settled(
         refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
     )
@@ -61,8 +62,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     new = without_known(without_known(listed, done), paths.as_listed(refusals, listed, show))
     any_folder = layout.name != "dicom" and show is str
     new = labels.labelled(changed(new, done, meter.read), root, lookup, any_folder)
-    files = spread(labels.with_policy(new, config.splits).persist(), FILE_BYTES)
-    count = files.count()
+    new = labels.with_policy(new, config.splits).persist()
+    files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
         rules = replace(rules, ties=ties(files, done, meter.read, rules, layout.name == "dicom"))
@@ -70,12 +71,13 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
     table = read(spark, images_uri, IMAGES, missing_ok=True)
     of_run = F.col("run_id") == run_id
-    lost = quality.unaccounted(files, paths.as_listed(table.where(of_run), listed, show)).persist()
+    lost = quality.unaccounted(new, paths.as_listed(table.where(of_run), listed, show)).persist()
     bad = refused(lost, partial(image_row, read=meter.read, rules=rules), "ingest", show)
-    quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
+    quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if (lost_count := lost.count()) else 0
     refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
-    still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
-    quality.check_all_accounted(still, "ingest")
+    if lost_count:
+        still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
+        quality.check_all_accounted(still, "ingest")
     unmatched = labels.unmatched(lookup, listed, root).persist() if lookup else None
     if unmatched and count and not unmatched.isEmpty():
         append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
@@ -87,12 +89,12 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         "files": found,
         "known": found - count,
         "images": written,
-        "replaced": table.where(of_run & F.col("replaces").isNotNull()).count(),
+        "replaced": 0 if is_first else table.where(of_run & F.col("replaces").isNotNull()).count(),
         "quarantined": quarantined,
-        "files_without_label": files.where("label is null").count(),
+        "files_without_label": new.where("label is null").count(),
         "labels_without_file": unmatched.where("found_in = 'labels'").count() if unmatched else 0,
         "splits": quality.counts(now, "split", "label"),
-        "reasons": quality.counts(refusals, "reason"),
+        "reasons": quality.counts(refusals, "reason") if quarantined else {},
         **meter.counts(),
     }
 

@@ -68,8 +68,7 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
     )
     done = paths.as_listed(done, listed, show)
     due = without_known(unscored(listed, done), paths.as_listed(refusals, listed, show))
-    files = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
-    count = files.count()
+    files, count = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
     log.info("score: %d files, %d of them to score", found, count)
 
     make_predict = partial(bundle.make_predict, f"bundle-{model.model_id}")

@@ -41,7 +41,7 @@ def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool 
     """
     table = _parquet(spark, uri)
     if table is None and missing_ok:
-        return spark.createDataFrame([], schema)
+        return spark.createDataFrame([], schema).where("false")  # so Spark knows, and leaves out the joins with it
     if table is None:
         raise TableError(f"{uri}: expected a Parquet table, found none")
     check(table, schema, uri)

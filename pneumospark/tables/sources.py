@@ -78,22 +78,26 @@ def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> 
             ]
             yield batch.loc[same, ["path"]]
 
+    if done.isEmpty():  # no seven small Spark jobs to find that out
+        return files.withColumn("replaces", F.lit(None).cast("string"))
     known = done.select("path", F.col("image_id").alias("replaces"))
     same = files.join(known, "path").select("path", "replaces").mapInPandas(same_bytes, "path string")
     return files.join(same, "path", "left_anti").join(known, "path", "left")
 
 
-def spread(files: DataFrame, file_bytes: int) -> DataFrame:
+def spread(files: DataFrame, file_bytes: int) -> tuple[DataFrame, int]:
     """Files over tasks of about equal count, one per `file_bytes` of them, since each task writes one Parquet file.
 
-    Small corpora still keep every core busy, from some 32 files a task on. Counts and not bytes are equal: tasks that
-    are packed by bytes leave one that runs long after the others. By path, so that the same files give the same table,
-    row for row, in whatever order a store lists them.
+    Returns how many files there are, too. Small corpora still keep every core busy, from some 32 files a task on.
+    Counts and not bytes are equal: tasks that are packed by bytes leave one that runs long after the others. By path,
+    so that the same files give the same table, row for row, in whatever order a store lists them.
     """
     total = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
     cores = files.sparkSession.sparkContext.defaultParallelism
     tasks = max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32))
-    return files.repartition(tasks, "path").sortWithinPartitions("path")
+    if tasks > cores:
+        tasks += -tasks % cores  # of nine tasks on two cores, one would run while the other core waits
+    return files.repartition(tasks, "path").sortWithinPartitions("path"), total["files"]
 
 
 def _hash_or_none(path: str, read: Callable[[str], bytes]) -> str | None:
