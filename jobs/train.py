@@ -77,7 +77,13 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
     from pneumospark.learn import network, trainer
 
     build, shape = _builder(config, stock, shape, store), shape if config.prepared else (stock.length,)
-    training, validation = Feed(stock, "train", shape, store, config.seed), Feed(stock, "validation", shape, store)
+    checkpoint = bundle.Checkpoint(canonical(config.bundle), facts, store)
+    saved = checkpoint.saved()
+    done = trainer.epochs_done(saved)
+    training, validation = (
+        Feed(stock, "train", shape, store, config.seed, done),
+        Feed(stock, "validation", shape, store),
+    )
     devices = max(1, len(trainer.devices(config)))
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)
@@ -85,7 +91,9 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
     if config.members:
         model, history = build(), dict[str, list[float]]()
     else:
-        model, history = trainer.train(config, build, shape, batches, unshuffled, audits)
+        model, history = trainer.train(
+            config, build, batches, unshuffled, audits, trainer.Checkpoint(checkpoint.save, saved)
+        )
     facts["calibration"] = calibrate(model, *trainer.predict(model, unshuffled))
     truth, probability = trainer.predict(model, unshuffled)  # by the network as the bundle keeps it
     validation.audit()
@@ -97,9 +105,12 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     whole = network.composed(bundle.read_backbone(stock.uri, stock.version, store), model) if config.features else model
     seen = [census.rows for census in training.seen]
+    model_id = bundle.write(canonical(config.bundle), whole, facts, store)
+    checkpoint.remove()
     return {
-        "model_id": bundle.write(canonical(config.bundle), whole, facts, store),
-        "epochs": len(seen),
+        "model_id": model_id,
+        "epochs": done + len(seen),
+        "resumed_after": done,
         "epoch_rows": seen,
         "images": sum(seen),
         "validation": {name: figures[name] for name in ("roc_auc", "accuracy", "recall", "specificity")},

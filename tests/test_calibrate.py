@@ -1,4 +1,4 @@
-"""Calibration and threshold: known temperatures are found, the order of images stays, rules do what they say."""
+"""Calibration and threshold: known scalings are found, the order of images stays, rules do what they say."""
 
 import numpy as np
 import pytest
@@ -7,33 +7,34 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from pneumospark.errors import ConfigError
-from pneumospark.learn.calibrate import calibrate, choose_threshold, fit_temperature, with_temperature
+from pneumospark.learn.calibrate import calibrate, choose_threshold, fit_scaling, with_scaling
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 PROBABILITY = np.array([0.05, 0.1, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
 
 
+@pytest.mark.parametrize("bias", [0.0, -1.5])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_a_known_temperature_is_found(temperature: float) -> None:
+def test_a_known_temperature_and_bias_are_found(temperature: float, bias: float) -> None:
     rng = np.random.default_rng(0)
     honest = rng.uniform(0.02, 0.98, 20_000)
     truth = (rng.uniform(size=honest.size) < honest).astype(int)
-    said = expit(logit(honest) * temperature)  # too sure by that much
-    assert fit_temperature(truth, said) == pytest.approx(temperature, rel=0.05)
+    said = expit(logit(honest) * temperature - bias)  # too sure by that much, and off
+    assert fit_scaling(truth, said) == pytest.approx((temperature, bias), rel=0.05, abs=0.05)
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.05, 20))
-def test_calibration_keeps_the_order_and_the_range(values: list[float], temperature: float) -> None:
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.05, 20), st.floats(-20, 20))
+def test_calibration_keeps_the_order_and_the_range(values: list[float], temperature: float, bias: float) -> None:
     probability = np.sort(np.array(values))
-    calibrated = with_temperature(probability, temperature)
+    calibrated = with_scaling(probability, temperature, bias)
     assert (np.diff(calibrated) >= 0).all()
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
-    np.testing.assert_allclose(with_temperature(probability, 1.0), np.clip(probability, 1e-6, 1 - 1e-6), atol=1e-9)
+    np.testing.assert_allclose(with_scaling(probability, 1.0), np.clip(probability, 1e-6, 1 - 1e-6), atol=1e-9)
 
 
 def test_one_class_alone_is_left_as_it_is() -> None:
-    assert fit_temperature(np.ones(3, int), np.array([0.2, 0.5, 0.9])) == 1.0
+    assert fit_scaling(np.ones(3, int), np.array([0.2, 0.5, 0.9])) == (1.0, 0.0)
     assert choose_threshold(np.ones(3, int), np.array([0.2, 0.5, 0.9]), "youden") == 0.5
 
 
@@ -77,8 +78,9 @@ def test_a_calibrated_network_gives_calibrated_figures() -> None:
     x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
     truth = (np.random.default_rng(1).uniform(size=500) < expit(x[:, 0])).astype(int)
     before = np.asarray(network(x))[:, 0]
-    temperature = calibrate(network, truth, before)["temperature"]
-    assert temperature > 2
+    found = calibrate(network, truth, before)
+    temperature, bias = found["temperature"], found["bias"]
+    assert temperature > 2 and bias < -0.1
     inside = np.abs(logit(before.astype(float))) < 10  # further out the network is exact and the formula is cut off
     after = np.asarray(network(x))[:, 0]
-    np.testing.assert_allclose(after[inside], with_temperature(before, temperature)[inside], atol=1e-4)
+    np.testing.assert_allclose(after[inside], with_scaling(before, temperature, bias)[inside], atol=1e-4)

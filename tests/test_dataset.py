@@ -98,6 +98,13 @@ def test_a_seed_gives_the_same_order_and_another_seed_another(table: Path) -> No
     assert first[0] != passes(2)[0]
 
 
+def test_a_training_that_goes_on_gets_the_epoch_that_is_next(table: Path) -> None:
+    batches = feed(table, 1).batches(4, shuffle_rows=8)
+    passes = [numbers(batches) for _ in range(3)]
+    later = Feed(stock(table), "train", SHAPE, Store(), seed=1, done=1).batches(4, shuffle_rows=8)
+    assert [numbers(later) for _ in range(2)] == passes[1:]
+
+
 def test_row_groups_come_in_another_order_each_epoch(table: Path) -> None:
     """The shuffle buffer mixes neighbours only: without this, rows of one file would always meet."""
     batches = feed(table).batches(4)
@@ -230,7 +237,7 @@ def test_a_short_epoch_ends_the_training_as_what_it_is(
     batches, audits = (training.batches(8, 16), validation.batches(8)), (training.audit, validation.audit)
     recipe = TrainConfig(bundle="unused", epochs=5, augment="none")
     with pytest.raises(LostRowsError, match=rf"split {short}: expected \d+ rows in an epoch, Petastorm gave \d+$"):
-        trainer.train(recipe, lambda: small(SHAPE), SHAPE, *batches, audits)
+        trainer.train(recipe, lambda: small(SHAPE), *batches, audits)
     assert len(training.seen) == 2  # it stopped at the first epoch that was short
 
 
@@ -267,10 +274,10 @@ def test_a_split_of_one_label_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="expected a table with the columns image_id, label, split, spec"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, run_id, label, split, spec"):
         stock(tmp_path / "absent")
     write(tmp_path, "r1", "train", [{"image_id": "0", "label": "normal"}])
-    with pytest.raises(TableError, match="expected a table with the columns image_id, label, split, spec"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, run_id, label, split, spec"):
         stock(tmp_path)
 
 

@@ -143,10 +143,13 @@ def test_train(way: Way, tables: Tables, tmp_path: Path) -> None:
         assert killed.killed_when(lambda: "Epoch 2/4" in killed.out.read_text())
     assert "Epoch 4/4" not in killed.out.read_text() and not (tables.bundle / "bundle.json").exists()
 
+    assert list((tables.bundle / "_checkpoint").iterdir())
     again = tables.train(*prepared, "--epochs", 4)
+    assert 1 <= again["resumed_after"] <= 2 and not list((tables.bundle / "_checkpoint").iterdir())
     undisturbed = Tables(tmp_path / "undisturbed")
     whole = undisturbed.train(*prepared, "--epochs", 4)
-    assert again["epoch_rows"] == whole["epoch_rows"] and again["epochs"] == 4
+    assert whole["resumed_after"] == 0 and len(set(again["epoch_rows"] + whole["epoch_rows"])) == 1
+    assert again["epochs"] == whole["epochs"] == 4
     assert again["validation"] == pytest.approx(whole["validation"], abs=1e-3)
     np.testing.assert_allclose(
         probabilities(tables.bundle, way), probabilities(undisturbed.bundle, way), rtol=0, atol=1e-3

@@ -124,7 +124,7 @@ def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normali
         for old, layer in zip(before, (*kernels, *norms), strict=True)
     ]
     assert changed == [False, True, False, False]
-    assert built.layers[-1].activation is keras.activations.sigmoid  # what calibration folds its temperature into
+    assert built.layers[-1].activation is keras.activations.sigmoid  # what calibration is folded into
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

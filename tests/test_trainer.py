@@ -22,9 +22,9 @@ from pneumospark.learn import trainer
 data = test_trainer.data()
 config = test_trainer.recipe(devices=("CPU:0", "CPU:1"))
 replicas = trainer._strategy(config.devices).num_replicas_in_sync
-model, history = trainer.train(config, test_trainer.build, test_trainer.SHAPE, data, data, ())
+model, history = trainer.train(config, test_trainer.build, data, data, ())
 rest = data.unbatch().take(18).batch(8)  # of the last batch each device has one row
-model, _ = trainer.train(config, test_trainer.build, test_trainer.SHAPE, rest, rest, ())
+model, _ = trainer.train(config, test_trainer.build, rest, rest, ())
 assert all(0 < value < 1 for value in trainer.predict(model, rest)[1])
 print(replicas, len(history["loss"]), all(loss == loss for loss in history["loss"]))
 """
@@ -61,7 +61,7 @@ def recipe(**other: object) -> TrainConfig:
 def weights(config: TrainConfig) -> list[np.ndarray]:
     from pneumospark.learn import trainer
 
-    return trainer.train(config, build, SHAPE, data(), data(), ())[0].get_weights()
+    return trainer.train(config, build, data(), data(), ())[0].get_weights()
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
@@ -75,7 +75,7 @@ def test_what_is_learnt_tells_the_classes_apart() -> None:
     from pneumospark.learn import trainer
 
     config = TrainConfig(bundle="unused", epochs=12, patience=12, learning_rate=3e-3, augment="none")
-    model, history = trainer.train(config, build, SHAPE, data(), data(), ())
+    model, history = trainer.train(config, build, data(), data(), ())
     truth, probability = trainer.predict(model, data())
     assert probability[truth == 1].min() > probability[truth == 0].max()
     assert history["loss"][-1] < history["loss"][0]
@@ -84,7 +84,7 @@ def test_what_is_learnt_tells_the_classes_apart() -> None:
 def test_augmentation_is_in_the_training_graph_only() -> None:
     from pneumospark.learn import trainer
 
-    model, _ = trainer.train(recipe(), build, SHAPE, data(), data(), ())
+    model, _ = trainer.train(recipe(), build, data(), data(), ())
     assert not [layer.name for layer in model.layers if "random" in layer.name or "augment" in layer.name]
     pixels = next(iter(data()))[0]
     assert np.array_equal(model(pixels, training=False), model(pixels, training=False))
@@ -110,7 +110,7 @@ def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
         raise LostRowsError("expected 30 rows in an epoch, Petastorm gave 26")
 
     with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 26"):
-        trainer.train(recipe(), build, SHAPE, data(), data(), (audit,))
+        trainer.train(recipe(), build, data(), data(), (audit,))
 
 
 def test_devices_are_those_that_are_named() -> None:
@@ -119,7 +119,7 @@ def test_devices_are_those_that_are_named() -> None:
     assert trainer.devices(recipe(devices=("CPU:0",))) == ("CPU:0",)
     assert trainer._strategy(("CPU:0",)).extended.worker_devices[0].endswith("/device:CPU:0")
     with pytest.raises(ConfigError, match=r"train\.devices: expected some of CPU:0.*, got 'TPU:7'"):
-        trainer.train(recipe(devices=("CPU:0", "TPU:7")), build, SHAPE, data(), data(), ())
+        trainer.train(recipe(devices=("CPU:0", "TPU:7")), build, data(), data(), ())
 
 
 def test_two_devices_share_each_batch() -> None:
@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_is_an_error() -> None:
         return x, y * float("nan")
 
     with pytest.raises(TrainingError, match=r"the loss is no number after \d epochs; lower --learning-rate"):
-        trainer.train(recipe(), build, SHAPE, data().map(wrong), data(), ())
+        trainer.train(recipe(), build, data().map(wrong), data(), ())
 
 
 def test_the_affine_change_moves_a_point_by_no_more_than_it_says() -> None:
@@ -160,6 +160,31 @@ def test_the_cosine_rate_falls_from_the_highest_towards_nothing_and_keeps_the_la
     rates = [trainer.cosine(1e-3, 8, epoch) for epoch in range(8)]
     assert rates[0] == 1e-3 and rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4
     config = TrainConfig(bundle="unused", epochs=4, patience=0, schedule="cosine", augment="none", learning_rate=1e-3)
-    _, history = trainer.train(config, build, SHAPE, data(), data(), ())
+    _, history = trainer.train(config, build, data(), data(), ())
     assert len(history["loss"]) == 4  # patience stops nothing here
     assert history["learning_rate"] == pytest.approx([trainer.cosine(1e-3, 4, epoch) for epoch in range(4)])
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_a_training_that_goes_on_after_any_epoch_comes_to_the_same_network(schedule: str) -> None:
+    from pneumospark.learn import trainer
+
+    config = TrainConfig(bundle="unused", epochs=5, patience=2, schedule=schedule, augment="robust", learning_rate=0.05)
+    states: list[bytes] = []
+    whole, history = trainer.train(config, build, data(), data(), (), trainer.Checkpoint(states.append, None))
+    for done in range(1, len(states) + 1):
+        saved = states[done - 1]
+        assert trainer.epochs_done(saved) == done
+        again, its_history = trainer.train(config, build, data(), data(), (), trainer.Checkpoint(lambda _: None, saved))
+        assert {name: pytest.approx(values, abs=1e-4) for name, values in history.items()} == its_history
+        for one, two in zip(whole.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_a_checkpoint_runs_no_code() -> None:
+    import pickle
+
+    from pneumospark.learn import trainer
+
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        trainer.epochs_done(pickle.dumps({"facts": print}))

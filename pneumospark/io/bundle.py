@@ -77,6 +77,32 @@ def write(uri: str, model: Any, facts: dict[str, Any], store: Store) -> str:
     return model_id
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training leaves in its bundle's folder until the bundle is whole; one of another recipe is not seen."""
+
+    uri: str
+    asked: dict[str, Any]
+    store: Store
+
+    def saved(self) -> bytes | None:
+        """What was saved last, None where nothing was."""
+        return self.store.fetch(self._place) if self.store.exists(self._place) else None
+
+    def save(self, state: bytes) -> None:
+        """Replace what was saved last."""
+        self.store.put(self._place, state)
+
+    def remove(self) -> None:
+        """The training is over."""
+        self.store.remove(self._place)
+
+    @functools.cached_property
+    def _place(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()
+        return f"{self.uri}/_checkpoint/{digest[:16]}.npz"
+
+
 def read(uri: str, store: Store) -> Bundle:
     """Fetch and verify a bundle.
 

@@ -24,7 +24,8 @@ ROW_GROUPS_AHEAD = 2
 class Feed:
     """The rows of one split, epoch after epoch; `shape` is that of one row's pixels (uint8) or features (float32).
 
-    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files.
+    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files;
+    with one their order follows from it and the epoch's number. `done` epochs are behind a training that goes on.
     """
 
     stock: Stock
@@ -32,6 +33,7 @@ class Feed:
     shape: tuple[int, ...]
     store: Store
     seed: int | None = None
+    done: int = 0
     seen: list[Census] = field(default_factory=list)
 
     def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
@@ -42,11 +44,9 @@ class Feed:
         signature = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32))
         if self.stock.column == "features":
             signature = (tf.TensorSpec((None, *self.shape), tf.float32), signature[1])
-        rows = tf.data.Dataset.from_generator(self._epoch, output_signature=signature).unbatch()
-        if self.seed is not None and shuffle_rows:
-            rows = rows.shuffle(shuffle_rows, seed=self.seed, reshuffle_each_iteration=True)
+        rows = tf.data.Dataset.from_generator(lambda: self._shuffled(shuffle_rows), output_signature=signature)
         size = _fitting(batch_size, self.stock.census[self.split].rows, devices)
-        return rows.batch(size).map(self._decoded).prefetch(2)
+        return rows.rebatch(size).map(self._decoded).prefetch(2)
 
     def audit(self) -> None:
         """Raise LostRowsError unless the last finished pass gave exactly the split's rows."""
@@ -56,6 +56,21 @@ class Feed:
                 f"{self.stock.uri}, split {self.split}: expected {expected.rows} rows in an epoch, "
                 f"Petastorm gave {seen.rows}" + (", not the same ones" if seen.rows == expected.rows else "")
             )
+
+    def _shuffled(self, rows: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+        """The row groups of one pass, so many at a time that they hold `rows` rows, and these in another order."""
+        if self.seed is None or not rows:
+            yield from self._epoch()
+            return
+        random = np.random.default_rng((self.seed, self.done + len(self.seen)))
+        held: list[tuple[Any, NDArray[np.float32]]] = []
+        for group in self._epoch():
+            held.append(group)
+            if sum(len(y) for _, y in held) >= rows:
+                yield _mixed(held, random)
+                held = []
+        if held:
+            yield _mixed(held, random)
 
     def _epoch(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
         """One pass: the row groups in an order of its own, filtered to the feed's rows."""
@@ -68,7 +83,7 @@ class Feed:
             workers_count=1,  # one keeps the order; a training never waits for reading
             results_queue_size=ROW_GROUPS_AHEAD,
             shuffle_row_groups=self.seed is not None,
-            seed=None if self.seed is None else self.seed + len(self.seen),
+            seed=None if self.seed is None else self.seed + self.done + len(self.seen),
             filesystem=_petastorm_filesystem(self.stock.uri, self.store),
         ) as reader:
             for group in reader:
@@ -83,6 +98,12 @@ class Feed:
         if self.stock.column == "pixels":
             x = tf.reshape(tf.io.decode_raw(x, tf.uint8), (-1, *self.shape))
         return x, y
+
+
+def _mixed(groups: list[tuple[Any, NDArray[np.float32]]], random: np.random.Generator) -> tuple[Any, Any]:
+    x, y = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    order = random.permutation(len(y))
+    return x[order], y[order]
 
 
 def _fitting(batch_size: int, rows: int, devices: int) -> int:

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
@@ -111,6 +111,11 @@ class Store:
             filesystem.pipe_file(plain(uri), content)
         except FAILURES as error:
             raise SourceError(f"{uri}: cannot be written: {said(error)}") from error
+
+    def remove(self, uri: str) -> None:
+        """Take a file away, where it is there; raises one of FAILURES where the store refuses."""
+        with suppress(FileNotFoundError):
+            self.filesystem(uri).rm_file(plain(uri))
 
     @contextmanager
     def open_for_write(self, uri: str) -> Iterator[IO[bytes]]:

@@ -20,7 +20,7 @@ import psutil
 
 from pneumospark.errors import LockError, SourceError
 from pneumospark.io.drivers import FAILURES
-from pneumospark.io.files import Store, plain
+from pneumospark.io.files import Store
 
 FOLDER = "_lock"
 HEARTBEAT = 15.0
@@ -166,4 +166,4 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
 
 def _remove(path: str, store: Store) -> None:
     with suppress(*FAILURES, SourceError):  # it expires by itself
-        store.filesystem(path).rm_file(plain(path))
+        store.remove(path)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_curve
 
@@ -18,34 +18,40 @@ EDGE = 1e-6
 
 def calibrate(network: Any, truth: Ints, probability: Floats) -> dict[str, Any]:
     """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it."""
-    temperature = fit_temperature(truth, probability)
-    fold_temperature(network, temperature)
-    method = "temperature scaling, folded into the last layer"
-    return {"method": method, "temperature": temperature, "fitted_on": "validation"}
+    temperature, bias = fit_scaling(truth, probability)
+    fold_scaling(network, temperature, bias)
+    method = "temperature and bias (Platt scaling), folded into the last layer"
+    return {"method": method, "temperature": temperature, "bias": bias, "fitted_on": "validation"}
 
 
-def fit_temperature(truth: Ints, probability: Floats) -> float:
-    """The temperature in 0.05 to 20 of least log loss (Guo et al. 2017, arXiv:1706.04599); 1 for one class only."""
+def fit_scaling(truth: Ints, probability: Floats) -> tuple[float, float]:
+    """The temperature, 0.05 to 20, and the bias, -20 to 20, of least log loss; 1 and 0 for one class only.
+
+    Temperature alone (Guo et al. 2017, arXiv:1706.04599) cannot mend a network whose probabilities are all too low or
+    too high, and one that was trained on augmented images is: those of validation are clearer than any it has seen.
+    With a bias it is Platt's scaling (1999), on logits.
+    """
     if len(np.unique(truth)) < 2:
-        return 1.0
+        return 1.0, 0.0
 
-    def loss(log_temperature: float) -> float:
-        return float(log_loss(truth, with_temperature(probability, float(np.exp(log_temperature))), labels=[0, 1]))
+    def loss(at: Floats) -> float:
+        return float(log_loss(truth, with_scaling(probability, float(np.exp(at[0])), float(at[1])), labels=[0, 1]))
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
-    return float(np.exp(found.x))
+    found = minimize(loss, x0=np.zeros(2), bounds=[(np.log(0.05), np.log(20)), (-20, 20)], method="L-BFGS-B")
+    return float(np.exp(found.x[0])), float(found.x[1])
 
 
-def with_temperature(probability: Floats, temperature: float) -> NDArray[np.float64]:
-    """p -> expit(logit(p) / temperature), same shape: above 1 is less sure, no order changes."""
+def with_scaling(probability: Floats, temperature: float, bias: float = 0.0) -> NDArray[np.float64]:
+    """p -> expit((logit(p) + bias) / temperature), same shape: a temperature above 1 is less sure, no order changes."""
     inside = np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)
-    return np.asarray(expit(logit(inside) / temperature))
+    return np.asarray(expit((logit(inside) + bias) / temperature))
 
 
-def fold_temperature(network: Any, temperature: float) -> None:
-    """Divide the weights of the last layer, a sigmoid, by the temperature: the network itself is then calibrated."""
+def fold_scaling(network: Any, temperature: float, bias: float) -> None:
+    """Put both into the weights of the last layer, a sigmoid: the network itself is then calibrated."""
     last = network.layers[-1]
-    last.set_weights([weights / temperature for weights in last.get_weights()])
+    kernel, offset = last.get_weights()
+    last.set_weights([kernel / temperature, (offset + bias) / temperature])
 
 
 def choose_threshold(truth: Ints, probability: Floats, rule: str) -> float:

@@ -74,7 +74,7 @@ def finetuned(backbone: keras.Model, shape: Shape, frozen: float) -> keras.Model
 def averaged(members: Sequence[keras.Model], shape: Shape) -> keras.Model:
     """One network that gives the sigmoid of the mean of its members' logits; it takes the members for itself.
 
-    The mean of logits and not of probabilities: then one temperature, folded into the last layer, calibrates the whole.
+    The mean of logits and not of probabilities: then what is folded into the last layer calibrates the whole.
     """
     inputs = keras.Input(shape)
     logits = []

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,45 +15,66 @@ from numpy.typing import NDArray
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError, TrainingError
 from pneumospark.learn.augment import augmentation
+from pneumospark.learn.resume import Resume
 
 History = dict[str, list[float]]
+
+
+class Checkpoint(NamedTuple):
+    """Where a training leaves what is needed to go on, and what an earlier one left there."""
+
+    save: Callable[[bytes], None]
+    saved: bytes | None
+
+
+def epochs_done(saved: bytes | None) -> int:
+    """How many epochs are behind a checkpoint."""
+    return Resume(0, (), NO_CHECKPOINT.save, saved).epochs
+
+
+NO_CHECKPOINT = Checkpoint(lambda state: None, None)
 
 
 def train(
     recipe: TrainConfig,
     build: Callable[[], keras.Model],
-    shape: tuple[int, ...],
     training: tf.data.Dataset,
     validation: tf.data.Dataset,
     audits: Sequence[Callable[[], None]],
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> tuple[keras.Model, History]:
-    """The network that `build` makes, trained: from (n, *shape) to (n, 1), and its history by epoch.
+    """The network that `build` makes, trained, from (n, ...) to (n, 1), and its history by epoch.
 
     `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1, n at least one for each of
     `devices`; one pass is one epoch. Each of `audits` is called after each pass over both and may raise. Both classes
     weigh as they come: weights would move the probabilities, and it is the threshold's work to weigh one error against
-    the other.
+    the other. After each epoch `checkpoint` gets what a later call needs to go on from there; the feed must then begin
+    with that epoch, too.
     """
+    schedule = _schedule(recipe)
+    resume = Resume(recipe.seed, schedule, checkpoint.save, checkpoint.saved)
     keras.utils.set_random_seed(recipe.seed)
     with _strategy(devices(recipe)).scope():
         model = build()
-        learner = _augmented(model, shape, recipe) if recipe.augment != "none" and len(shape) == 3 else model
+        is_augmented = recipe.augment != "none" and len(model.input_shape) == 4
+        learner = _augmented(model, recipe) if is_augmented else model
         loss = keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
         learner.compile(keras.optimizers.Adam(recipe.learning_rate), loss, metrics=[keras.metrics.AUC(name="auc")])
     with warnings.catch_warnings():
         # Keras does not know the length of a pass; whether it was whole is what `audit` says, row by row
         warnings.filterwarnings("ignore", message="Your input ran out of data")
-        history = learner.fit(
+        learner.fit(
             training,
             validation_data=validation,
+            initial_epoch=recipe.epochs if resume.stopped else resume.epochs,
             epochs=recipe.epochs,
-            callbacks=_callbacks(recipe, audits),
+            callbacks=[*_audited(audits), *schedule, keras.callbacks.TerminateOnNaN(), resume],
             shuffle=False,  # the feed does
             verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
         )
-    if not np.isfinite(history.history["loss"]).all():
-        raise TrainingError(f"train: the loss is no number after {len(history.epoch)} epochs; lower --learning-rate")
-    return model, {name: [float(value) for value in values] for name, values in history.history.items()}
+    if not np.isfinite(resume.history["loss"]).all():
+        raise TrainingError(f"train: the loss is no number after {resume.epochs} epochs; lower --learning-rate")
+    return model, resume.history
 
 
 def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -83,14 +104,14 @@ def _strategy(names: tuple[str, ...]) -> Any:
     return tf.distribute.MirroredStrategy(list(names)) if names else tf.distribute.get_strategy()
 
 
-def _augmented(network: keras.Model, shape: tuple[int, ...], recipe: TrainConfig) -> keras.Model:
+def _augmented(network: keras.Model, recipe: TrainConfig) -> keras.Model:
+    shape = network.input_shape[1:]
     inputs = keras.Input(shape)
     return keras.Model(inputs, network(augmentation(recipe.augment, shape, recipe.seed)(inputs)), name="training")
 
 
-def _callbacks(recipe: TrainConfig, audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
-    each = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits]
-    return [*each, *_schedule(recipe), keras.callbacks.TerminateOnNaN()]
+def _audited(audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits]
 
 
 def _schedule(recipe: TrainConfig) -> list[keras.callbacks.Callback]:
