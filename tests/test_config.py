@@ -226,3 +226,12 @@ def test_the_file_in_conf_names_exactly_the_known_keys(tmp_path: Path) -> None:
     assert {section: sorted(keys) for section, keys in named.items()} == {s: sorted(k) for s, k in known.items()}
     for job in JOBS.values():
         parse(job, ["--config", str(whole)])
+
+
+@pytest.mark.parametrize("recipe", ["published", "standard"])
+def test_the_recipes_hold_only_keys_that_there_are(recipe: str) -> None:
+    file = PIPELINE.with_name(f"{recipe}.toml")
+    config, spec = parse(TrainConfig, ["--config", str(file), "--prepared", "/p", "--bundle", "/b"])
+    given = tomllib.loads(file.read_text())
+    assert {key: getattr(config, key) for key in given["train"]} == given["train"]
+    assert (spec.height, spec.width) == (given["image"]["height"], given["image"]["width"])
