@@ -157,6 +157,7 @@ PARQUET_TYPES = {
     "timestamp": "timestamp[us, tz=UTC]",
     "array<string>": "list<element: string>",
     "array<float>": "list<element: float>",
+    "map<string,string>": "map<string, string ('extra')>",  # pyarrow 14 shows the column's name here
 }
 
 
