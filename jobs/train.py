@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> Counts:
     )
     recipe = {key: value for key, value in asdict(config).items() if key not in PLACES}
     backbone = bundle.find_backbone(config.backbone, store) if config.backbone else None
-    if bool(backbone) != (config.network == "finetuned"):
+    if not config.members and bool(backbone) != (config.network == "finetuned"):
         raise ConfigError("train: --network finetuned and --backbone belong together")
     spec = bundle.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
