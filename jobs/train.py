@@ -41,9 +41,11 @@ def main(argv: list[str] | None = None) -> Counts:
         config.version,
     )
     recipe = {key: value for key, value in asdict(config).items() if key not in PLACES}
-    backbone = bundle.find_backbone(config.backbone, store) if config.backbone else None
-    if not config.members and bool(backbone) != (config.network == "finetuned"):
+    if config.members and not config.prepared:
+        raise ConfigError("train: --members are networks for images: expected --prepared, got --features")
+    if not config.members and bool(config.backbone) != (config.network == "finetuned"):
         raise ConfigError("train: --network finetuned and --backbone belong together")
+    backbone = bundle.find_backbone(config.backbone, store) if config.backbone else None
     spec = bundle.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = backbone.identity if backbone else None
@@ -54,36 +56,42 @@ def main(argv: list[str] | None = None) -> Counts:
     log.info("train: %s, rows %s, %d without a label for this", stock.uri, rows, stock.unlabelled)
     if model_id := bundle.trained_already(target, facts, store):
         return {"bundle": target, "model_id": model_id, "rows": rows, "epochs": 0}
-    return {"bundle": target, "rows": rows} | _train(config, stock, spec.shape, facts, store)
+    shape = spec.shape if config.prepared else (stock.length,)
+    build = partial(_network, config, shape, backbone, members)
+    return {"bundle": target, "rows": rows} | _train(config, stock, shape, build, facts, store)
 
 
-def _builder(config: TrainConfig, stock: Stock, shape: tuple[int, ...], store: Store) -> Callable[[], Any]:
-    """What makes the network, untrained."""
+def _network(
+    config: TrainConfig, shape: tuple[int, ...], backbone: bundle.Backbone | None, members: list[bundle.Bundle]
+) -> Any:
+    """The network, untrained, from (n, *shape) to (n, 1)."""
     from pneumospark.learn import network
 
-    if config.members:
-        models = [bundle.load_model(bundle.read(canonical(uri), store).folder / bundle.MODEL) for uri in config.members]
-        return lambda: network.averaged(models, shape)
+    if members:
+        return network.averaged([bundle.load_model(member.folder / bundle.MODEL) for member in members], shape)
     if config.features:
-        return partial(network.head, (stock.length,))
-    if config.backbone:
-        backbone = bundle.find_backbone(config.backbone, store)
-        return lambda: network.finetuned(backbone.load(), shape, config.frozen)
-    return partial(network.NETWORKS[config.network], shape)
+        return network.head(shape)
+    if backbone:
+        return network.finetuned(backbone.load(), shape, config.frozen)
+    return network.NETWORKS[config.network](shape)
 
 
-def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Counts, store: Store) -> Counts:
+def _train(
+    config: TrainConfig,
+    stock: Stock,
+    shape: tuple[int, ...],
+    build: Callable[[], Any],
+    facts: Counts,
+    store: Store,
+) -> Counts:
     from pneumospark.io.dataset import Feed  # TensorFlow, only where there is work for it
     from pneumospark.learn import network, trainer
 
-    build, shape = _builder(config, stock, shape, store), shape if config.prepared else (stock.length,)
     checkpoint = bundle.Checkpoint(canonical(config.bundle), facts, store)
     saved = checkpoint.saved()
     done = trainer.epochs_done(saved)
-    training, validation = (
-        Feed(stock, "train", shape, store, config.seed, done),
-        Feed(stock, "validation", shape, store),
-    )
+    training = Feed(stock, "train", shape, store, config.seed, done)
+    validation = Feed(stock, "validation", shape, store)
     devices = max(1, len(trainer.devices(config)))
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)
@@ -120,12 +128,11 @@ def _train(config: TrainConfig, stock: Stock, shape: tuple[int, ...], facts: Cou
 def _generalisation(config: TrainConfig, stock: Stock, shape: tuple[int, ...], model: Any, store: Store) -> Any:
     """Figures that tell lungs from shortcuts; None, with a word in the log, where there are too few patients."""
     from pneumospark.learn.generalisation import generalisation
+    from pneumospark.learn.trainer import forward
 
     rows = pixel_rows(stock, store, ("train", "validation"), AUDITED)
     try:
-        figures = generalisation(
-            rows, lambda x: model(x, training=False).numpy()[:, 0].astype("float64"), shape, config.seed
-        )
+        figures = generalisation(rows, forward(model), shape, config.seed)
     except ValueError as error:
         log.warning("train: shortcuts cannot be told: %s", error)
         return None

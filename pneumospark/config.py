@@ -24,14 +24,12 @@ BOOLEANS = {"true": True, "false": False}
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
 
-def option(
-    text: str, default: Any = MISSING, choices: Sequence[str] = (), value: str = "", least: float | None = None
-) -> Any:
-    """A field of a job's config: help text, default (required without one), the values it may take or their least.
+def option(text: str, default: Any = MISSING, choices: Sequence[str] = (), value: str = "", **bounds: float) -> Any:
+    """A field of a job's config: help text, default (required without one), the values it may take, or their bounds.
 
-    `value` is what `--help` shows for the value.
+    `value` is what `--help` shows for the value. Bounds are `least` and `most`.
     """
-    return field(default=default, metadata={"help": text, "choices": tuple(choices), "value": value, "least": least})
+    return field(default=default, metadata={"help": text, "choices": tuple(choices), "value": value, **bounds})
 
 
 def uri(text: str, default: Any = MISSING) -> Any:
@@ -54,6 +52,22 @@ def shown_paths() -> Any:
     return option("hashed: the tables keep a keyed hash of each path, since paths can hold names", "plain", PATHS)
 
 
+def largest() -> Any:
+    """A field for the size from which a file is refused."""
+    return option("a file that declares more pixels is refused", 100_000_000, least=1)
+
+
+def retry() -> Any:
+    """A field that asks for another look at refused files."""
+    return option("try files again that were refused and have not changed since", False)
+
+
+def gate() -> Any:
+    """A field for the share of refused files that fails a run."""
+    text = "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails"
+    return option(text, 5.0, least=0, most=100)
+
+
 @dataclass(frozen=True)
 class IngestConfig:
     """Files of a source into `images`; those that are no images into `quarantine`."""
@@ -73,13 +87,9 @@ class IngestConfig:
         "shares of train, validation, test where the patient decides", (0.7, 0.15, 0.15), value="X,X,X"
     )
     salt: str = option("another salt draws other patients into each split", "")
-    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
-    retry_quarantine: bool = option("try files again that were refused and have not changed since", False)
-    max_quarantined: float = option(
-        "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails",
-        5.0,
-        least=0,
-    )
+    max_pixels: int = largest()
+    retry_quarantine: bool = retry()
+    max_quarantined: float = gate()
     patient_key_file: str | None = key_file()
     paths: str = shown_paths()
     dicom_check: str = option(
@@ -134,7 +144,9 @@ class TrainConfig:
         (),
         value="URI,URI,...",
     )
-    frozen: float = option("share of the backbone's layers, from the input on, that learn nothing", 0.0, least=0)
+    frozen: float = option(
+        "share of the backbone's layers, from the input on, that learn nothing", 0.0, least=0, most=1
+    )
     epochs: int = option("passes over the training split at most", 30, least=1)
     seed: int = option("of weights, order and augmentation", 0, least=0)
     batch_size: int = option("images per step", 32, least=1)
@@ -146,7 +158,7 @@ class TrainConfig:
         SCHEDULES,
     )
     patience: int = option("epochs without a better validation loss before --schedule plateau stops", 5, least=0)
-    label_smoothing: float = option("how far targets are drawn from 0 and 1 towards one half, 0 to 1", 0.0, least=0)
+    label_smoothing: float = option("how far targets are drawn from 0 and 1 towards one half", 0.0, least=0, most=1)
     augment: str = option(
         "random changes of training images. light: small turns, shifts, zooms, contrast, brightness; robust: wide "
         "ones, with stretch, blur and noise; published: those of the published method",
@@ -169,13 +181,9 @@ class ScoreConfig:
     predictions: str = uri("table of predictions to write or to add to")
     quarantine: str = uri("table of refused files to write or to add to")
     batch_size: int = option("images per forward pass", 32, least=1)
-    max_pixels: int = option("a file that declares more pixels is refused", 100_000_000, least=1)
-    retry_quarantine: bool = option("try files again that were refused and have not changed since", False)
-    max_quarantined: float = option(
-        "per cent of the files looked at: with more of them refused (and 10 at least) the run writes all and fails",
-        5.0,
-        least=0,
-    )
+    max_pixels: int = largest()
+    retry_quarantine: bool = retry()
+    max_quarantined: float = gate()
     patient_key_file: str | None = key_file()
     paths: str = shown_paths()
 
@@ -201,7 +209,7 @@ class EvaluateConfig:
         ("findings", "source"),
         value="COLUMN,...",
     )
-    prevalence: float = option("share of pneumonia among those examined, for PPV and NPV", 0.1, least=1e-6)
+    prevalence: float = option("share of pneumonia among those examined, for PPV and NPV", 0.1, least=1e-6, most=1)
     resamples: int = option("of patients, for the bootstrap's intervals; 0: none", 2000, least=0)
     seed: int = option("of these resamples", 0, least=0)
     external_predictions: tuple[str, ...] = uris("of other hospitals, scored with the same bundle, to judge beside")
@@ -223,7 +231,9 @@ class QualityConfig:
         least=-1,
     )
     sample: int = option("images that the shortcut audit draws at most", 20_000, least=1)
-    warn: float = option("area under the ROC curve from which a shortcut is a warning, 0.5 to 1", 0.8, least=0.5)
+    warn: float = option(
+        "area under the ROC curve from which a shortcut is a warning, 0.5 to 1", 0.8, least=0.5, most=1
+    )
     seed: int = option("of the audit's folds", 0, least=0)
 
 
@@ -360,12 +370,14 @@ def _convert(name: str, value: Any, hint: Any, entry: "Field[Any]") -> Any:
 
 
 def _check_range(name: str, value: Any, entry: "Field[Any]") -> None:
-    choices, least = entry.metadata.get("choices"), entry.metadata.get("least")
+    choices, least, most = (entry.metadata.get(key) for key in ("choices", "least", "most"))
     if choices and value not in choices:
         nearest = _nearest(str(value), choices)
         raise ConfigError(f"{name}: expected one of {', '.join(choices)}, got {value!r}: did you mean {nearest!r}?")
     if least is not None and not value >= least:  # not `value < least`, which is false for NaN
         raise ConfigError(f"{name}: expected at least {least}, got {value}")
+    if most is not None and not value <= most:
+        raise ConfigError(f"{name}: expected at most {most}, got {value}")
     if value == "" != entry.default:  # else `--source "$UNSET"` would mean the working directory
         raise ConfigError(f"{name}: expected a value, got an empty one")
 

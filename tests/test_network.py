@@ -127,12 +127,6 @@ def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normali
     assert built.layers[-1].activation is keras.activations.sigmoid  # what calibration is folded into
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_frozen_share_outside_0_to_1_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"train\.frozen: expected a share of 0 to 1"):
-        network.finetuned(backbone(), (48, 48, 1), share)
-
-
 def test_averaged_networks_give_the_mean_of_their_logits() -> None:
     extractor = network.feature_extractor(backbone(), (48, 48, 1))
     members = [network.residual((48, 48, 1)), network.composed(extractor, network.head((8,)))]

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import Tables, Way, rows
+import train
+from conftest import Tables, Way, call, rows
 
 from pneumospark.errors import BundleError, ConfigError
 
@@ -28,6 +29,11 @@ def test_an_ensemble_of_a_bundle_with_itself_ranks_images_as_it_does(way: Way, t
 def test_one_member_is_no_ensemble(way: Way, tables: Tables) -> None:
     with pytest.raises(BundleError, match="expected two bundles or more"):
         tables.train("--prepared", way.tables.prepared, "--members", way.tables.bundle)
+
+
+def test_members_are_for_images(way: Way, tables: Tables) -> None:
+    with pytest.raises(ConfigError, match="expected --prepared, got --features"):
+        call(train, "--features", way.tables.features, "--bundle", tables.bundle, "--members", "/a,/b")
 
 
 def test_a_network_that_learns_on_needs_something_to_start_from(way: Way, tables: Tables) -> None:

@@ -43,8 +43,12 @@ def fit_scaling(truth: Ints, probability: Floats) -> tuple[float, float]:
 
 def with_scaling(probability: Floats, temperature: float, bias: float = 0.0) -> NDArray[np.float64]:
     """p -> expit((logit(p) + bias) / temperature), same shape: a temperature above 1 is less sure, no order changes."""
-    inside = np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)
-    return np.asarray(expit((logit(inside) + bias) / temperature))
+    return np.asarray(expit((logit_of(probability) + bias) / temperature))
+
+
+def logit_of(probability: Floats) -> NDArray[np.float64]:
+    """The logit, same shape, finite also where a float32 sigmoid has reached 0 or 1."""
+    return np.asarray(logit(np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)))
 
 
 def fold_scaling(network: Any, temperature: float, bias: float) -> None:

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
-from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from pneumospark.labels import PNEUMONIA
-from pneumospark.learn.calibrate import EDGE
+from pneumospark.learn.calibrate import logit_of
 from pneumospark.learn.intervals import delong
 from pneumospark.learn.shortcuts import out_of_fold
 from pneumospark.pixels.facts import pixel_facts
@@ -76,9 +75,9 @@ def _looked_at(rows: Iterable[dict[str, Any]], predict: Predict, shape: tuple[in
         probability = predict(kept)
         for at, value in zip(validation, probability, strict=True):
             found[len(found) - len(chunk) + at]["probability"] = value
-        moves["logit"].extend(_logit(probability))
+        moves["logit"].extend(logit_of(probability))
         for name, change in CHANGES.items():
-            moves[name].extend(_logit(predict(np.asarray(change(tf.constant(kept))))) - _logit(probability))
+            moves[name].extend(logit_of(predict(np.asarray(change(tf.constant(kept))))) - logit_of(probability))
     return pd.DataFrame(found), moves
 
 
@@ -101,7 +100,3 @@ def _auc(rows: pd.DataFrame) -> dict[str, Any]:
         "roc_auc": float(roc_auc_score(truth, probability)),
         "interval": delong(truth, probability),
     }
-
-
-def _logit(probability: Floats) -> Floats:
-    return np.asarray(logit(np.clip(probability, EDGE, 1 - EDGE)))

@@ -59,8 +59,6 @@ def finetuned(backbone: keras.Model, shape: Shape, frozen: float) -> keras.Model
     Batch normalisation keeps its ImageNet figures throughout: those of a batch of 32 X-rays would be too rough, and it
     is what lets the same network serve batches of any size. Raises ConfigError as `feature_extractor` does.
     """
-    if not 0 <= frozen <= 1:
-        raise ConfigError(f"train.frozen: expected a share of 0 to 1, got {frozen}")
     extractor = feature_extractor(backbone, shape)  # it calls the backbone with training=False
     headless = next(layer for layer in extractor.layers if isinstance(layer, keras.Model))
     fixed = round(frozen * len(headless.layers))

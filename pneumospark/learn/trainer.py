@@ -79,11 +79,17 @@ def train(
 
 def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Truth (n,) of 0 and 1, and probabilities (n,) of the network as it is, in the order of the data."""
-    truth, probability = [], []
+    ask, truth, probability = forward(network), [], []
     for x, y in data:
-        probability.append(np.asarray(network(x, training=False))[:, 0])
+        probability.append(ask(x))
         truth.append(y.numpy())
-    return np.concatenate(truth).astype(np.int64), np.concatenate(probability).astype(np.float64)
+    return np.concatenate(truth).astype(np.int64), np.concatenate(probability)
+
+
+def forward(network: keras.Model) -> Callable[[Any], NDArray[np.float64]]:
+    """The network as it is now, from (n, ...) to probabilities (n,); compiled, so not for one batch alone."""
+    compiled = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+    return lambda x: np.asarray(compiled(tf.constant(x)))[:, 0].astype(np.float64)
 
 
 def devices(recipe: TrainConfig) -> tuple[str, ...]:
