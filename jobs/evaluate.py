@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from pyspark.sql import DataFrame, SparkSession
 
-from pneumospark.config import EvaluateConfig, parse
+from pneumospark.config import EvaluateConfig
 from pneumospark.errors import BundleError, ConfigError
 from pneumospark.io import bundle, gallery
 from pneumospark.io.files import canonical, store_of
@@ -22,6 +22,7 @@ from pneumospark.learn.bootstrap import Terms
 from pneumospark.learn.compare import compare
 from pneumospark.learn.judge import Cases, Judgement, judge
 from pneumospark.schemas import IMAGES, PREDICTIONS
+from pneumospark.settings import parse
 from pneumospark.tables import evaluation
 
 MISTAKES, DRAWN = 12, 12

@@ -9,7 +9,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pneumospark.config import ExtractConfig, parse
+from pneumospark.config import ExtractConfig
 from pneumospark.errors import ConfigError, LostRowsError
 from pneumospark.io import bundle
 from pneumospark.io.bundle import find_backbone, write_backbone, write_spec
@@ -19,6 +19,7 @@ from pneumospark.io.run import Counts, log, run
 from pneumospark.io.session import session, ship
 from pneumospark.io.tables import append, mark_stale, new_run_id, read, read_stale
 from pneumospark.schemas import FEATURES, IMAGES, PREPARED
+from pneumospark.settings import parse
 from pneumospark.spec import ImageSpec
 from pneumospark.tables import quality
 from pneumospark.tables.features import choose_features, features

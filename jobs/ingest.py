@@ -10,7 +10,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from pneumospark.config import IngestConfig, parse
+from pneumospark.config import IngestConfig
 from pneumospark.errors import SourceError
 from pneumospark.io.files import Store, canonical, resolve, store_of
 from pneumospark.io.layouts import Layout, patient_key, read_labels, read_second, recognise
@@ -20,6 +20,7 @@ from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
 from pneumospark.schemas import IMAGES, LISTED, QUARANTINE, UNMATCHED
+from pneumospark.settings import parse
 from pneumospark.split import check_shares
 from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now

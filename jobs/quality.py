@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from pneumospark.config import QualityConfig, parse
+from pneumospark.config import QualityConfig
 from pneumospark.io.files import canonical, store_of
 from pneumospark.io.quality_report import readable, write_quality
 from pneumospark.io.run import Counts, log, run, versions
@@ -17,6 +17,7 @@ from pneumospark.io.tables import read
 from pneumospark.learn import shortcuts
 from pneumospark.pixels.facts import PIXEL_FACTS
 from pneumospark.schemas import IMAGES, QUARANTINE
+from pneumospark.settings import parse
 from pneumospark.spec import ImageSpec
 from pneumospark.tables import quality
 from pneumospark.tables.history import current, refused_now

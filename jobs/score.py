@@ -11,7 +11,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from pneumospark.config import ScoreConfig, parse
+from pneumospark.config import ScoreConfig
 from pneumospark.errors import SourceError
 from pneumospark.io import bundle
 from pneumospark.io.files import Store, canonical, resolve, store_of
@@ -22,6 +22,7 @@ from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session, ship
 from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
 from pneumospark.schemas import PREDICTIONS, QUARANTINE
+from pneumospark.settings import parse
 from pneumospark.tables import paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import refused

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig, parse
+from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.errors import ConfigError
 from pneumospark.io import bundle
 from pneumospark.io.files import Store, canonical, store_of
@@ -19,6 +19,7 @@ from pneumospark.io.stock import Stock, pixel_rows, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
 from pneumospark.learn.metrics import metrics
+from pneumospark.settings import parse
 
 PLACES = ("bundle", "prepared", "features", "version", "backbone", "members")
 """Settings that say where something is: a recipe is the same with other places."""

@@ -17,9 +17,9 @@ from pneumospark.config import (
     QualityConfig,
     ScoreConfig,
     TrainConfig,
-    parse,
 )
 from pneumospark.errors import ConfigError
+from pneumospark.settings import parse
 from pneumospark.spec import ImageSpec
 
 PIPELINE = Path(__file__).parents[1] / "conf" / "pipeline.toml"
