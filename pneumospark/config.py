@@ -200,7 +200,7 @@ class EvaluateConfig:
         ("findings", "source"),
         value="COLUMN,...",
     )
-    prevalence: float = option("share of pneumonia among those examined, for PPV and NPV", 0.1, least=1e-6, most=1)
+    prevalence: float = option("share of pneumonia among those examined, for PPV and NPV", 0.1, least=1e-6)
     resamples: int = option("of patients, for the bootstrap's intervals; 0: none", 2000, least=0)
     seed: int = option("of these resamples", 0, least=0)
     external_predictions: tuple[str, ...] = uris("of other hospitals, scored with the same bundle, to judge beside")
