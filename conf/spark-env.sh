@@ -8,3 +8,5 @@ elif [ -L "$PNEUMOSPARK_JAVA" ]; then
     echo "The Java that make setup found, $(readlink "$PNEUMOSPARK_JAVA"), is gone: rm ${PNEUMOSPARK_JAVA%/java}/.ready, then make setup" >&2
 fi
 unset PNEUMOSPARK_JAVA
+# Warnings of Java itself ("CodeCache is full") to standard error, like those of Spark: Java's own default is standard output.
+export SPARK_SUBMIT_OPTS="-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr ${SPARK_SUBMIT_OPTS:-}"

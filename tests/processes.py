@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 SPARK_HOME = Path(pyspark.__file__).parent
 SETTINGS = {
     "spark.driver.memory": "1g",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",  # a test's JVM never lives long enough for more
+    # A test's JVM never lives long enough for more; the code that its first compiler makes is large.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "2",

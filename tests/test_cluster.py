@@ -75,7 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 
 def options(url: str) -> tuple[str, ...]:
-    quick = "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1"
+    quick = "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
     return "--master", url, "--executor-memory", "700m", "--conf", quick
 
 
