@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,8 +80,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session that every job of this process finds running: local[2], as a job itself would make it."""
-    args = ("--master local[2]", *SMALL, "pyspark-shell")
-    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(args)
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(("--master", "local[2]", *SMALL, "pyspark-shell"))
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     running = session("tests")
     yield running
