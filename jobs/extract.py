@@ -11,8 +11,7 @@ from pyspark.sql import functions as F
 
 from pneumospark.config import ExtractConfig
 from pneumospark.errors import ConfigError, LostRowsError
-from pneumospark.io import bundle
-from pneumospark.io.bundle import find_backbone, write_backbone, write_spec
+from pneumospark.io import backbones, engine
 from pneumospark.io.files import canonical, store_of
 from pneumospark.io.lock import locked
 from pneumospark.io.run import Counts, log, run
@@ -51,7 +50,7 @@ def _prepare(images: DataFrame, uri: str, spec: ImageSpec, run_id: str) -> tuple
     states = dict.fromkeys(STATES, 0) | quality.counts(chosen, "state")
     log.info("extract: %s to %s, spec %s", states, spec.shape, spec.fingerprint())
 
-    write_spec(uri, spec.fingerprint(), spec, store_of(spark))
+    backbones.write_spec(uri, spec.fingerprint(), spec, store_of(spark))
     void = mark_stale(stale(live, chosen), uri, run_id)  # first: a row and the one in its place must never both count
     wanted = states["wanted"]
     written = append(prepared(images, chosen, spec), uri, PREPARED, run_id, spec.nbytes) if wanted else 0
@@ -67,7 +66,7 @@ def _prepare(images: DataFrame, uri: str, spec: ImageSpec, run_id: str) -> tuple
 def _features(config: ExtractConfig, spec: ImageSpec, rows: DataFrame, run_id: str) -> Counts:
     spark, uri = rows.sparkSession, canonical(str(config.features))
     store = store_of(spark)
-    model = find_backbone(str(config.backbone), store)
+    model = backbones.find(str(config.backbone), store)
     backbone = model.features_id(spec)
     live = unmarked(rows, read_stale(spark, canonical(config.prepared)))
     done = read(spark, uri, FEATURES, missing_ok=True).where(F.col("backbone") == backbone)
@@ -85,8 +84,8 @@ def _features(config: ExtractConfig, spec: ImageSpec, rows: DataFrame, run_id: s
     from pneumospark.learn.network import feature_extractor  # TensorFlow, only where there is work for it
 
     extractor = feature_extractor(model.load(), spec.shape)
-    ship(spark, write_backbone(uri, backbone, extractor, spec, store), f"backbone-{backbone}")
-    make_extract = partial(bundle.make_extract, f"backbone-{backbone}", spec.shape)
+    ship(spark, backbones.write_backbone(uri, backbone, extractor, spec, store), f"backbone-{backbone}")
+    make_extract = partial(engine.make_extract, f"backbone-{backbone}", spec.shape)
     new = live.join(chosen.where("state = 'known'"), "image_id", "left_anti")
     row_bytes = 4 * extractor.output_shape[-1]
     written = append(features(new, backbone, make_extract, config.batch_size), uri, FEATURES, run_id, row_bytes)

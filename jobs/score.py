@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from pneumospark.config import ScoreConfig
 from pneumospark.errors import SourceError
-from pneumospark.io import bundle
+from pneumospark.io import bundle, engine
 from pneumospark.io.files import Store, canonical, resolve, store_of
 from pneumospark.io.layouts import patient_key
 from pneumospark.io.lock import locked
@@ -72,7 +72,7 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
     files, count = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
     log.info("score: %d files, %d of them to score", found, count)
 
-    make_predict = partial(bundle.make_predict, f"bundle-{model.model_id}")
+    make_predict = partial(engine.make_predict, f"bundle-{model.model_id}")
     rows = predictions(files, meter.read, make_predict, scorer)
     scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
     table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.errors import ConfigError
-from pneumospark.io import bundle
+from pneumospark.io import backbones, bundle
 from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> Counts:
         raise ConfigError("train: --members are networks for images: expected --prepared, got --features")
     if not config.members and bool(config.backbone) != (config.network == "finetuned"):
         raise ConfigError("train: --network finetuned and --backbone belong together")
-    backbone = bundle.find_backbone(config.backbone, store) if config.backbone else None
-    spec = bundle.read_spec(stock.uri, stock.version, store)
+    backbone = backbones.find(config.backbone, store) if config.backbone else None
+    spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = backbone.identity if backbone else None
     members = [bundle.read(canonical(member), store) for member in config.members]
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> Counts:
 
 
 def _network(
-    config: TrainConfig, shape: tuple[int, ...], backbone: bundle.Backbone | None, members: list[bundle.Bundle]
+    config: TrainConfig, shape: tuple[int, ...], backbone: backbones.Backbone | None, members: list[bundle.Bundle]
 ) -> Any:
     """The network, untrained, from (n, *shape) to (n, 1)."""
     from pneumospark.learn import network
@@ -112,9 +112,10 @@ def _train(
     facts["generalisation"] = _generalisation(config, stock, shape, model, store) if config.prepared else None
     facts |= {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
-    whole = network.composed(bundle.read_backbone(stock.uri, stock.version, store), model) if config.features else model
+    if config.features:
+        model = network.composed(backbones.read_backbone(stock.uri, stock.version, store), model)
     seen = [census.rows for census in training.seen]
-    model_id = bundle.write(canonical(config.bundle), whole, facts, store)
+    model_id = bundle.write(canonical(config.bundle), model, facts, store)
     checkpoint.remove()
     return {
         "model_id": model_id,

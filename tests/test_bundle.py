@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pneumospark.errors import BundleError, ConfigError
-from pneumospark.io import bundle
+from pneumospark.io import backbones, bundle
 from pneumospark.io.files import Store
 from pneumospark.spec import ImageSpec
 
@@ -120,8 +120,8 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 def test_a_backbone_is_found_by_its_content(uri: str, tmp_path: Path) -> None:
     model_id = bundle.write(uri, model(), facts(), STORE)
     model().save(tmp_path / "some.keras")
-    of_bundle = bundle.find_backbone(uri, STORE)
-    of_file = bundle.find_backbone(str(tmp_path / "some.keras"), STORE)
+    of_bundle = backbones.find(uri, STORE)
+    of_file = backbones.find(str(tmp_path / "some.keras"), STORE)
     assert of_bundle.identity == model_id
     assert of_bundle.features_id(SPEC) != of_bundle.features_id(ImageSpec(16, 16))
     assert of_bundle.features_id(SPEC) != of_file.features_id(SPEC)
@@ -136,7 +136,7 @@ def test_a_backbone_is_found_by_its_content(uri: str, tmp_path: Path) -> None:
 )
 def test_no_such_backbone(name: str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
-        bundle.find_backbone(name, STORE).load()
+        backbones.find(name, STORE).load()
 
 
 def test_an_application_whose_weights_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,29 +147,29 @@ def test_an_application_whose_weights_cannot_be_fetched(monkeypatch: pytest.Monk
     monkeypatch.setattr(keras.applications, "ResNet50", offline)
     message = r"--backbone ResNet50: its weights could not be fetched \(URL fetch failure .*\); give a \.keras file"
     with pytest.raises(BundleError, match=message):
-        bundle.find_backbone("ResNet50", STORE).load()
+        backbones.find("ResNet50", STORE).load()
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "some.keras").write_text("no zip")
     with pytest.raises(BundleError, match=r"model\.keras: expected a Keras model"):
-        bundle.find_backbone(str(tmp_path / "some.keras"), STORE).load()
+        backbones.find(str(tmp_path / "some.keras"), STORE).load()
 
 
 def test_the_backbone_of_features_is_kept_beside_them(tmp_path: Path) -> None:
     table, extractor = f"file://{tmp_path}/features", model()
-    bundle.write_backbone(table, "abc", extractor, SPEC, STORE)
+    backbones.write_backbone(table, "abc", extractor, SPEC, STORE)
     pixels = np.zeros((2, *SPEC.shape), np.uint8)
-    np.testing.assert_allclose(bundle.read_backbone(table, "abc", STORE)(pixels), extractor(pixels), atol=1e-6)
-    assert bundle.read_spec(table, "abc", STORE) == SPEC
+    np.testing.assert_allclose(backbones.read_backbone(table, "abc", STORE)(pixels), extractor(pixels), atol=1e-6)
+    assert backbones.read_spec(table, "abc", STORE) == SPEC
     with pytest.raises(BundleError, match="/_backbone/xyz: expected the backbone that made the features"):
-        bundle.read_backbone(table, "xyz", STORE)
+        backbones.read_backbone(table, "xyz", STORE)
 
 
 def test_a_spec_travels_with_its_table(tmp_path: Path) -> None:
     table = f"file://{tmp_path}/prepared"
-    bundle.write_spec(table, "abc", SPEC, STORE)
-    assert bundle.read_spec(table, "abc", STORE) == SPEC
+    backbones.write_spec(table, "abc", SPEC, STORE)
+    assert backbones.read_spec(table, "abc", STORE) == SPEC
     assert json.loads((tmp_path / "prepared" / "_spec" / "abc.json").read_text())["fingerprint"] == SPEC.fingerprint()
     with pytest.raises(BundleError, match=r"expected _spec/xyz\.json, which extract writes"):
-        bundle.read_spec(table, "xyz", STORE)
+        backbones.read_spec(table, "xyz", STORE)

@@ -4,22 +4,18 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pneumospark.errors import BundleError
 from pneumospark.io.card import model_card
 from pneumospark.io.drivers import FAILURES
-from pneumospark.io.files import Store, canonical, scratch_folder
+from pneumospark.io.files import Store, scratch_folder
 from pneumospark.spec import ImageSpec
 
 MODEL, FACTS, CARD = "model.keras", "bundle.json", "model_card.md"
-Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -140,103 +136,6 @@ def check_members(members: Sequence[Bundle], spec: ImageSpec, uris: Sequence[str
             raise BundleError(f"--members {uri}: expected a bundle for images of {spec}, found {member.spec}")
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A model that can make features: `identity` names its content; `path` is a local copy, None for an application."""
-
-    name: str
-    identity: str
-    path: Path | None
-
-    def features_id(self, spec: ImageSpec) -> str:
-        """The id of the features that it makes of images of a spec."""
-        return hashlib.sha256(f"{self.identity}:{spec.fingerprint()}".encode()).hexdigest()[:16]
-
-    def load(self) -> Any:
-        """The Keras model; an application comes with its ImageNet weights, which Keras fetches once."""
-        if self.path:
-            return load_model(self.path)
-        import keras
-
-        if not callable(application := getattr(keras.applications, self.name, None)):
-            raise BundleError(
-                f"--backbone {self.name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0"
-            )
-        try:
-            return application(include_top=False, weights="imagenet")
-        except Exception as error:  # a plain Exception is what Keras raises where a download fails
-            raise BundleError(
-                f"--backbone {self.name}: its weights could not be fetched ({error}); give a .keras file"
-            ) from error
-
-
-def find_backbone(name: str, store: Store) -> Backbone:
-    """The backbone behind a bundle's folder, a .keras file, or the name of a Keras application.
-
-    Raises BundleError where there is no such bundle or file.
-    """
-    if "/" not in name and not name.endswith(".keras"):
-        return Backbone(name, f"keras:{name}", None)
-    uri = canonical(name)
-    if find(uri, store):
-        bundle = read(uri, store)
-        return Backbone(name, bundle.model_id, bundle.folder / MODEL)
-    try:
-        content = store.fetch(uri)
-    except FAILURES as error:
-        raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
-    local = scratch_folder() / MODEL
-    local.write_bytes(content)
-    return Backbone(name, hashlib.sha256(content).hexdigest(), local)
-
-
-def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> None:
-    """Keep the image spec beside the rows of a version (a spec's fingerprint, a backbone's id), in `_spec/`."""
-    store.put(f"{table_uri}/_spec/{version}.json", json.dumps(spec.to_dict()).encode())
-
-
-def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
-    """The image spec of a version's rows; raises BundleError where extract left none."""
-    try:
-        return ImageSpec.from_dict(json.loads(store.fetch(f"{table_uri}/_spec/{version}.json")))
-    except FAILURES as error:
-        raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
-
-
-def write_backbone(features_uri: str, backbone: str, extractor: Any, spec: ImageSpec, store: Store) -> Path:
-    """Keep the model beside the features it makes, so that a bundle can be made of both; returns a local copy's folder.
-
-    It goes to `_backbone/<id>/`: readers of the table pass over names that begin with "_".
-    """
-    folder = scratch_folder()
-    extractor.save(folder / MODEL)
-    store.put(f"{features_uri}/_backbone/{backbone}/{MODEL}", (folder / MODEL).read_bytes())
-    write_spec(features_uri, backbone, spec, store)
-    return folder
-
-
-def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
-    """The model that made the features of an id, from pixels of their spec to (n, k)."""
-    target, local = f"{features_uri}/_backbone/{backbone}", scratch_folder() / MODEL
-    try:
-        local.write_bytes(store.fetch(f"{target}/{MODEL}"))
-    except FAILURES as error:
-        raise BundleError(f"{target}: expected the backbone that made the features: {error}") from error
-    return load_model(local)
-
-
-def make_predict(shipped: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
-    """On an executor: (n, height, width, channels) uint8 -> (n,) probability, by the model shipped under a name."""
-    forward = _loaded(_shipped(shipped))
-    return lambda pixels: forward(pixels)[:, 0].astype(np.float64)
-
-
-def make_extract(shipped: str, shape: tuple[int, ...]) -> Callable[[NDArray[np.object_]], NDArray[np.float32]]:
-    """On an executor: (n,) bytes, each the pixels of one image of `shape` -> (n, k) features, by a shipped backbone."""
-    forward = _loaded(_shipped(shipped))
-    return lambda pixels: forward(np.stack([np.frombuffer(image, np.uint8).reshape(shape) for image in pixels]))
-
-
 def load_model(path: Path) -> Any:
     """A Keras model, loaded in safe mode: no code from the file runs. Raises BundleError where it is none."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -246,25 +145,6 @@ def load_model(path: Path) -> Any:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
         raise BundleError(f"{path.name}: expected a Keras model: {error}") from error
-
-
-def _shipped(name: str) -> str:
-    from pyspark import SparkFiles
-
-    return str(SparkFiles.get(name))
-
-
-@functools.lru_cache(maxsize=1)  # one model in memory for each Python worker, which serves many tasks
-def _loaded(folder: str) -> Forward:
-    import tensorflow as tf
-    from pyspark import TaskContext
-
-    task = TaskContext.get()
-    threads = task.cpus() if task else 1
-    tf.config.threading.set_intra_op_parallelism_threads(threads)  # else each worker takes every core for itself
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    forward = tf.function(load_model(Path(folder) / MODEL), reduce_retracing=True)
-    return lambda pixels: np.asarray(forward(tf.constant(pixels)))
 
 
 def _content_id(model: bytes, facts: dict[str, Any]) -> str:

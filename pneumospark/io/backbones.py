@@ -1,0 +1,99 @@
+"""Networks that make features or that a network starts from, and what `extract` keeps beside its tables of both."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pneumospark.errors import BundleError
+from pneumospark.io import bundle
+from pneumospark.io.bundle import MODEL, load_model
+from pneumospark.io.drivers import FAILURES
+from pneumospark.io.files import Store, canonical, scratch_folder
+from pneumospark.spec import ImageSpec
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model that can make features: `identity` names its content; `path` is a local copy, None for an application."""
+
+    name: str
+    identity: str
+    path: Path | None
+
+    def features_id(self, spec: ImageSpec) -> str:
+        """The id of the features that it makes of images of a spec."""
+        return hashlib.sha256(f"{self.identity}:{spec.fingerprint()}".encode()).hexdigest()[:16]
+
+    def load(self) -> Any:
+        """The Keras model; an application comes with its ImageNet weights, which Keras fetches once."""
+        if self.path:
+            return load_model(self.path)
+        import keras
+
+        if not callable(application := getattr(keras.applications, self.name, None)):
+            raise BundleError(
+                f"--backbone {self.name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0"
+            )
+        try:
+            return application(include_top=False, weights="imagenet")
+        except Exception as error:  # a plain Exception is what Keras raises where a download fails
+            raise BundleError(
+                f"--backbone {self.name}: its weights could not be fetched ({error}); give a .keras file"
+            ) from error
+
+
+def find(name: str, store: Store) -> Backbone:
+    """The backbone behind a bundle's folder, a .keras file, or the name of a Keras application.
+
+    Raises BundleError where there is no such bundle or file.
+    """
+    if "/" not in name and not name.endswith(".keras"):
+        return Backbone(name, f"keras:{name}", None)
+    uri = canonical(name)
+    if bundle.find(uri, store):
+        found = bundle.read(uri, store)
+        return Backbone(name, found.model_id, found.folder / MODEL)
+    try:
+        content = store.fetch(uri)
+    except FAILURES as error:
+        raise BundleError(f"--backbone {name}: expected a .keras file or a bundle: {error}") from error
+    local = scratch_folder() / MODEL
+    local.write_bytes(content)
+    return Backbone(name, hashlib.sha256(content).hexdigest(), local)
+
+
+def write_spec(table_uri: str, version: str, spec: ImageSpec, store: Store) -> None:
+    """Keep the image spec beside the rows of a version (a spec's fingerprint, a backbone's id), in `_spec/`."""
+    store.put(f"{table_uri}/_spec/{version}.json", json.dumps(spec.to_dict()).encode())
+
+
+def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
+    """The image spec of a version's rows; raises BundleError where extract left none."""
+    try:
+        return ImageSpec.from_dict(json.loads(store.fetch(f"{table_uri}/_spec/{version}.json")))
+    except FAILURES as error:
+        raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
+
+
+def write_backbone(features_uri: str, backbone: str, extractor: Any, spec: ImageSpec, store: Store) -> Path:
+    """Keep the model beside the features it makes, so that a bundle can be made of both; returns a local copy's folder.
+
+    It goes to `_backbone/<id>/`: readers of the table pass over names that begin with "_".
+    """
+    folder = scratch_folder()
+    extractor.save(folder / MODEL)
+    store.put(f"{features_uri}/_backbone/{backbone}/{MODEL}", (folder / MODEL).read_bytes())
+    write_spec(features_uri, backbone, spec, store)
+    return folder
+
+
+def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
+    """The model that made the features of an id, from pixels of their spec to (n, k)."""
+    target, local = f"{features_uri}/_backbone/{backbone}", scratch_folder() / MODEL
+    try:
+        local.write_bytes(store.fetch(f"{target}/{MODEL}"))
+    except FAILURES as error:
+        raise BundleError(f"{target}: expected the backbone that made the features: {error}") from error
+    return load_model(local)
