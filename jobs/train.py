@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.errors import ConfigError
 from pneumospark.io import backbones, bundle
+from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
@@ -21,7 +23,7 @@ from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
 from pneumospark.learn.metrics import metrics
 from pneumospark.settings import parse
 
-PLACES = ("bundle", "prepared", "features", "version", "backbone", "members")
+PLACES = ("bundle", "prepared", "features", "version", "backbone", "members", "cache_folder", "cache_gigabytes")
 """Settings that say where something is: a recipe is the same with other places."""
 
 AUDITED = 20_000
@@ -91,8 +93,9 @@ def _train(
     checkpoint = bundle.Checkpoint(canonical(config.bundle), facts, store)
     saved = checkpoint.saved()
     done = trainer.epochs_done(saved)
-    training = Feed(stock, "train", shape, store, config.seed, done)
-    validation = Feed(stock, "validation", shape, store)
+    copies = Copies(Path(config.cache_folder), int(config.cache_gigabytes * 1e9)) if config.cache_folder else None
+    training = Feed(stock, "train", shape, store, config.seed, done, copies=copies)
+    validation = Feed(stock, "validation", shape, store, copies=copies)
     devices = max(1, len(trainer.devices(config)))
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)

@@ -158,6 +158,12 @@ class TrainConfig:
     )
     threshold: str = option("how validation chooses the operating point", "youden", value="0.5|youden|sensitivity=0.95")
     shuffle_rows: int = option("rows in the shuffle buffer; 0 shuffles row groups only", 2048, least=0)
+    cache_folder: str | None = option(
+        "on a local disk: the feed copies the table's files there and reads the store in the first epoch only",
+        None,
+        value="FOLDER",
+    )
+    cache_gigabytes: float = option("that these copies take at most, of all tables together", 100.0, least=0)
     devices: tuple[str, ...] = option(
         "to spread each batch over, as TensorFlow names them; none: all GPUs", (), value="DEVICE,..."
     )

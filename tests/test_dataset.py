@@ -1,21 +1,26 @@
 """The feed: every epoch gives exactly the rows of its split, and says so when it does not."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError, LostRowsError, TableError
 from pneumospark.io import dataset
-from pneumospark.io.dataset import Feed
+from pneumospark.io.copies import Copies
+from pneumospark.io.dataset import Feed, Shard
 from pneumospark.io.files import Store
-from pneumospark.io.stock import Stock, take_stock
+from pneumospark.io.stock import Census, Stock, take_stock
 from pneumospark.learn import trainer
 
 pytestmark = pytest.mark.tensorflow
@@ -306,4 +311,117 @@ def test_features_come_as_vectors(tmp_path: Path) -> None:
     ((x, y),) = list(rows.batches(6))
     assert x.numpy().tolist() == [[number, number + 0.5] for number in range(6)]
     assert y.numpy().tolist() == [0, 1, 0, 1, 0, 1]
+    rows.audit()
+
+
+def shards(table: Path, count: int, seed: int | None = 0) -> list[Feed]:
+    return [Feed(stock(table), "train", SHAPE, Store(), seed, shard=Shard(index, count)) for index in range(count)]
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(2, 12), each=st.integers(2, 6), rows=st.sampled_from([0, 16]))
+def test_shards_give_each_row_once_in_equally_many_batches(table: Path, count: int, each: int, rows: int) -> None:
+    """Also more shards than there are row groups, of which there are nine."""
+    feeds = shards(table, count)
+    passes = [feed.batches(each * count + 1, rows) for feed in feeds]
+    for _ in range(2):
+        epochs = [[batch[:, 0, 0, 0] for batch, _ in batches.as_numpy_iterator()] for batches in passes]
+        assert sorted(np.concatenate([batch for epoch in epochs for batch in epoch])) == list(range(30))
+        assert len({len(epoch) for epoch in epochs}) == 1
+        assert all(0 < len(batch) <= each for epoch in epochs for batch in epoch)
+        feeds[0].stock.check("train", sum((feed.seen[-1] for feed in feeds), Census()))
+
+
+def test_many_row_groups_are_read_by_one_shard_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "validation"):
+        write(tmp_path, "r1", split, [row(number) for number in range(96)], rows_a_group=4)
+    read: list[int] = []
+
+    def counted(groups: list[Any]) -> list[Any]:
+        read.append(sum(len(group.label) for group in groups))
+        return groups
+
+    breaks(monkeypatch, counted)
+    for feed in shards(tmp_path, 3):
+        numbers(feed.batches(12))
+    assert read == [32, 32, 32]
+
+
+def test_a_shard_that_lost_rows_is_seen_in_the_sum(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feeds = shards(table, 2)
+    numbers(feeds[0].batches(8))
+    breaks(monkeypatch, lambda groups: groups[1:])
+    numbers(feeds[1].batches(8))
+    with pytest.raises(LostRowsError, match=r"split train: expected 30 rows in an epoch, Petastorm gave \d+$"):
+        feeds[0].stock.check("train", feeds[0].seen[-1] + feeds[1].seen[-1])
+
+
+def test_a_batch_too_small_for_all_shards_is_refused(table: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gives each of 8 workers a row of every batch of 30 rows, got 7$"):
+        shards(table, 8)[0].batches(7)
+
+
+def test_row_groups_ahead_are_bounded_by_bytes(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, ahead = dataset.make_batch_reader, []
+
+    def reader(*args: Any, **more: Any) -> Any:
+        ahead.append(more["results_queue_size"])
+        return whole(*args, **more)
+
+    monkeypatch.setattr(dataset, "make_batch_reader", reader)
+    largest = max(group.bytes for group in stock(table).groups["train"])
+    for bound in (3 * largest, largest - 1):
+        monkeypatch.setattr(dataset, "AHEAD_BYTES", bound)
+        numbers(feed(table).batches(8))
+    assert ahead == [3, 1]
+
+
+class Counted(LocalFileSystem):  # type: ignore[misc]
+    """Local files as a store of its own that counts what it is asked."""
+
+    protocol = "counted"
+    calls: ClassVar[list[str]] = []
+
+    def ls(self, path: str, detail: bool = False, **more: Any) -> Any:
+        self.calls.append(f"ls {path}")
+        return super().ls(path, detail, **more)
+
+    def _open(self, path: str, *args: Any, **more: Any) -> Any:
+        self.calls.append(path)
+        return super()._open(path, *args, **more)
+
+
+def remote(table: Path, copies: Copies | None) -> Feed:
+    fed = Feed(stock(table), "train", SHAPE, Store(), 0, copies=copies)
+    with warnings.catch_warnings():  # as the feed itself does
+        warnings.simplefilter("ignore", FutureWarning)
+        fed.__dict__["_filesystem"] = dataset._Remote(Counted(skip_instance_cache=True), copies)
+    Counted.calls.clear()
+    return fed
+
+
+def test_copies_spare_the_store_from_the_second_epoch_on(table: Path, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("copies") / "new"
+    rows = remote(table, Copies(folder, 2**20))
+    batches = rows.batches(7)
+    first = numbers(batches)
+    assert sorted(first) == list(range(30)) and Counted.calls
+    Counted.calls.clear()
+    assert sorted(numbers(batches)) == list(range(30)) and not Counted.calls
+    rows.audit()
+    another = remote(table, Copies(folder, 2**20))
+    assert numbers(another.batches(7)) == first
+    assert not [call for call in Counted.calls if call.endswith(".parquet")]
+
+
+def test_copies_keep_to_their_limit_and_what_does_not_fit_is_read_from_the_store(table: Path, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("copies")
+    sizes = sorted(file.stat().st_size for file in table.glob("*/split=train/*.parquet"))
+    (folder / "of another table").write_bytes(bytes(sizes[-1]))
+    limit = sum(sizes[:-1])
+    rows = remote(table, Copies(folder, limit))
+    for _ in range(2):
+        assert sorted(numbers(rows.batches(7))) == list(range(30))
+        assert 0 < sum(file.stat().st_size for file in folder.iterdir()) <= limit
+    assert not (folder / "of another table").exists()
     rows.audit()

@@ -241,7 +241,7 @@ def test_petastorm_calls_s3a_s3() -> None:
     ],
 )
 def test_times_of_each_store_are_utc(info: dict[str, object], expected: datetime) -> None:
-    assert files._modified(info) == expected
+    assert files.modified(info) == expected
 
 
 def test_a_store_travels_and_keeps_its_secrets_out_of_logs() -> None:

@@ -15,12 +15,13 @@ import images
 import numpy as np
 import pytest
 import servers
-from conftest import SHARES, SPEC
+from conftest import SHARES, SIDE, SPEC
 from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import SourceError, TableError
 from pneumospark.io import drivers, files, tables
+from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, plain
 from pneumospark.io.stock import take_stock
 from pneumospark.schemas import IMAGES
@@ -217,6 +218,19 @@ def test_leftovers_of_dead_runs_stay_unseen(way: Way) -> None:
             assert way.place.store.fetch(way.place.uri(TABLES, table, name)) == GARBAGE
     stock = take_stock(way.place.uri(TABLES, "prepared"), "pixels", way.place.store)
     assert sum(census.rows for census in stock.census.values()) == len(labelled(way))
+
+
+def test_copies_on_a_local_disk_spare_the_store(way: Way, tmp_path: Path) -> None:
+    """From the second epoch on the feed asks it nothing: there is none any more."""
+    from pneumospark.io.dataset import Feed
+
+    stock = take_stock(way.place.uri(TABLES, "prepared"), "pixels", way.place.store)
+    feed = Feed(stock, "train", (SIDE, SIDE, 1), way.place.store, 0, copies=Copies(tmp_path, 2**30))
+    batches = feed.batches(8)
+    first = sum(len(y) for _, y in batches)
+    feed._filesystem.fs = None
+    assert sum(len(y) for _, y in batches) == first > 0
+    feed.audit()
 
 
 def test_the_committer_is_the_one_that_is_set(way: Way) -> None:

@@ -1,8 +1,11 @@
 """The training feed: a table's rows through Petastorm into tf.data, with a proof that an epoch saw each row once."""
 
+import functools
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,13 +14,30 @@ from numpy.typing import NDArray
 from petastorm import make_batch_reader
 from pyarrow.filesystem import DaskFileSystem
 
-from pneumospark.errors import ConfigError, LostRowsError
-from pneumospark.io.files import Store, scheme_of
+from pneumospark.errors import ConfigError
+from pneumospark.io.copies import Copies
+from pneumospark.io.files import Store, modified, scheme_of
 from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock, counts
 from pneumospark.labels import PNEUMONIA
 
-ROW_GROUPS_AHEAD = 2
-"""Petastorm's own 50 row groups of 24 MB each would be more than a gigabyte of prefetched pixels."""
+AHEAD_BYTES = 64 * 2**20
+"""Read ahead of the training at most, in whole row groups but one at least; Petastorm's own 50 would be a gigabyte."""
+
+EVEN = 0.75
+"""Rows of the smallest shard by those of the largest from which on Petastorm's own shards are even enough."""
+
+Rows = tuple[Any, NDArray[np.float32]]  # x: bytes of pixels (n,), or features (n, k); y (n,)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which of several readers of one split this is."""
+
+    index: int
+    count: int
+
+
+ALONE = Shard(0, 1)
 
 
 @dataclass
@@ -26,6 +46,10 @@ class Feed:
 
     `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files;
     with one their order follows from it and the epoch's number. `done` epochs are behind a training that goes on.
+
+    The `shard`s of a split together give each row once an epoch, in equally many batches. Where row groups are many,
+    each reads row groups of its own, as Petastorm shards them; batches of the shard with fewer rows are smaller. Where
+    they are few, each reads all and gives every n-th row. Files are read from `copies` on this machine, where given.
     """
 
     stock: Stock
@@ -34,36 +58,68 @@ class Feed:
     store: Store
     seed: int | None = None
     done: int = 0
+    shard: Shard = ALONE
+    copies: Copies | None = None
     seen: list[Census] = field(default_factory=list)
 
     def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
         """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch.
 
-        n is `batch_size`, or the next smaller number with which the last batch, too, has a row for each of `devices`.
+        n is `batch_size`, or the next smaller number with which the last batch, too, has a row for each of `devices`;
+        of several shards the batches that are n-th in each have `batch_size` rows together at most.
         """
-        signature = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.float32))
-        if self.stock.column == "features":
-            signature = (tf.TensorSpec((None, *self.shape), tf.float32), signature[1])
-        rows = tf.data.Dataset.from_generator(lambda: self._shuffled(shuffle_rows), output_signature=signature)
-        size = _fitting(batch_size, self.stock.census[self.split].rows, devices)
-        return rows.rebatch(size).map(self._decoded).prefetch(2)
+        kind = tf.float32 if self.stock.column == "features" else tf.uint8
+        signature = (tf.TensorSpec((None, *self.shape), kind), tf.TensorSpec((None,), tf.float32))
+        sizes = self._sizes(batch_size, devices)
+        rows = tf.data.Dataset.from_generator(lambda: self._batches(sizes, shuffle_rows), output_signature=signature)
+        return rows.prefetch(2)
 
     def audit(self) -> None:
         """Raise LostRowsError unless the last finished pass gave exactly the split's rows."""
-        expected, seen = self.stock.census[self.split], self.seen[-1] if self.seen else Census()
-        if seen != expected:
-            raise LostRowsError(
-                f"{self.stock.uri}, split {self.split}: expected {expected.rows} rows in an epoch, "
-                f"Petastorm gave {seen.rows}" + (", not the same ones" if seen.rows == expected.rows else "")
-            )
+        self.stock.check(self.split, self.seen[-1] if self.seen else Census())
 
-    def _shuffled(self, rows: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+    def _sizes(self, batch_size: int, devices: int) -> Iterable[int]:
+        """Rows of each batch of this shard; without end where there is one shard only."""
+        if self.shard.count == 1:
+            return repeat(_fitting(batch_size, self.stock.census[self.split].rows, devices))
+        rows, index, count = self._shard_rows, self.shard.index, self.shard.count
+        if batch_size < count or min(rows) < (steps := math.ceil(max(rows) / (batch_size // count))):
+            raise ConfigError(
+                f"train.batch_size: expected one that gives each of {count} workers a row of every batch of "
+                f"{sum(rows)} rows, got {batch_size}"
+            )
+        return tuple(rows[index] * (step + 1) // steps - rows[index] * step // steps for step in range(steps))
+
+    @property
+    def _shards_of_groups(self) -> int:
+        """How many shards of row groups Petastorm makes: as many as there are readers, or one, which all of them read.
+
+        Its own refusal to make more shards than there are row groups never comes to that.
+        """
+        groups = [group.rows for group in self.stock.groups[self.split]]
+        shards = [sum(groups[index :: self.shard.count]) for index in range(self.shard.count)]
+        return self.shard.count if min(shards) >= EVEN * max(shards) else 1
+
+    @property
+    def _shard_rows(self) -> list[int]:
+        count, groups = self.shard.count, [group.rows for group in self.stock.groups[self.split]]
+        parts = groups if self._shards_of_groups == count else [1] * sum(groups)
+        return [sum(parts[index::count]) for index in range(count)]
+
+    def _batches(self, sizes: Iterable[int], shuffle_rows: int) -> Iterator[Rows]:
+        for x, y in _cut(self._shuffled(shuffle_rows), sizes):
+            if self.stock.column == "pixels":
+                yield np.frombuffer(b"".join(x.tolist()), np.uint8).reshape(-1, *self.shape), y
+            else:
+                yield x, y
+
+    def _shuffled(self, rows: int) -> Iterator[Rows]:
         """The row groups of one pass, so many at a time that they hold `rows` rows, and these in another order."""
         if self.seed is None or not rows:
             yield from self._epoch()
             return
         random = np.random.default_rng((self.seed, self.done + len(self.seen)))
-        held: list[tuple[Any, NDArray[np.float32]]] = []
+        held: list[Rows] = []
         for group in self._epoch():
             held.append(group)
             if sum(len(y) for _, y in held) >= rows:
@@ -72,38 +128,66 @@ class Feed:
         if held:
             yield _mixed(held, random)
 
-    def _epoch(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
-        """One pass: the row groups in an order of its own, filtered to the feed's rows."""
+    def _epoch(self) -> Iterator[Rows]:
+        """One pass: the row groups in an order of its own, filtered to the feed's rows, those of this shard."""
         census, column, key = Census(), self.stock.column, VERSION_COLUMNS[self.stock.column]
+        shards, passed = self._shards_of_groups, 0
+        ahead = AHEAD_BYTES // max(group.bytes for group in self.stock.groups[self.split])
         with make_batch_reader(
             _petastorm_url(self.stock.uri),
             schema_fields=["image_id", "run_id", "label", key, column],
             filters=[("split", "=", self.split)],
             reader_pool_type="thread",
             workers_count=1,  # one keeps the order; a training never waits for reading
-            results_queue_size=ROW_GROUPS_AHEAD,
+            results_queue_size=max(1, ahead),
             shuffle_row_groups=self.seed is not None,
             seed=None if self.seed is None else self.seed + self.done + len(self.seen),
-            filesystem=_petastorm_filesystem(self.stock.uri, self.store),
+            filesystem=self._filesystem,
+            **({"cur_shard": self.shard.index, "shard_count": shards} if shards > 1 else {}),
         ) as reader:
             for group in reader:
                 wanted = np.isin(group.label, LABELS) & (getattr(group, key) == self.stock.version)
                 wanted &= counts(group.run_id, group.image_id, self.stock.stale)
+                if shards < self.shard.count:
+                    numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
+                    wanted &= numbers % self.shard.count == self.shard.index
                 census = census.plus(group.image_id[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
         self.seen.append(census)
 
-    def _decoded(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if self.stock.column == "pixels":
-            x = tf.reshape(tf.io.decode_raw(x, tf.uint8), (-1, *self.shape))
-        return x, y
+    @functools.cached_property
+    def _filesystem(self) -> Any:
+        """What Petastorm reads a remote store with: fsspec behind the interface of pyarrow 14; None for local files."""
+        if scheme_of(self.stock.uri) == "file":
+            return None
+        with warnings.catch_warnings():  # that pyarrow 15 has no such class: why 14 is pinned, and no news to a user
+            warnings.simplefilter("ignore", FutureWarning)
+            return _Remote(self.store.filesystem(self.stock.uri), self.copies)
 
 
-def _mixed(groups: list[tuple[Any, NDArray[np.float32]]], random: np.random.Generator) -> tuple[Any, Any]:
+def _mixed(groups: list[Rows], random: np.random.Generator) -> Rows:
     x, y = (np.concatenate(parts) for parts in zip(*groups, strict=True))
     order = random.permutation(len(y))
     return x[order], y[order]
+
+
+def _cut(parts: Iterator[Rows], sizes: Iterable[int]) -> Iterator[Rows]:
+    """The same rows in the same order, so many at a time as `sizes` says; what is left at the end is the last batch.
+
+    What is beyond a last size goes nowhere: the audit counts it.
+    """
+    held: list[Rows] = []
+    for size in sizes:
+        while (there := sum(len(y) for _, y in held)) < size and (part := next(parts, None)):
+            held.append(part)
+        if not there and not held:
+            return
+        x, y = held[0] if len(held) == 1 else tuple(np.concatenate(of) for of in zip(*held, strict=True))
+        yield x[:size], y[:size]
+        held = [(x[size:], y[size:])] if len(y) > size else []
+    for _ in parts:
+        pass
 
 
 def _fitting(batch_size: int, rows: int, devices: int) -> int:
@@ -122,20 +206,19 @@ def _petastorm_url(uri: str) -> str:
     return f"s3://{rest}" if scheme in ("s3a", "s3n") else uri
 
 
-def _petastorm_filesystem(uri: str, store: Store) -> Any:
-    """What Petastorm needs to read a remote store: fsspec behind the interface of pyarrow 14; None for local files."""
-    if scheme_of(uri) == "file":
-        return None
-    with warnings.catch_warnings():  # that pyarrow 15 has no such class: why 14 is pinned, and no news to a user
-        warnings.simplefilter("ignore", FutureWarning)
-        return _Remote(store.filesystem(uri))
-
-
 class _Remote(DaskFileSystem):  # type: ignore[misc]
-    """An fsspec file system as pyarrow's legacy readers want it."""
+    """An fsspec file system as pyarrow's legacy readers want it; it lists each folder once, since tables grow only."""
+
+    def __init__(self, filesystem: Any, copies: Copies | None) -> None:
+        super().__init__(filesystem)
+        self.kind, self.copies, self.levels = (
+            type(filesystem).__name__,
+            copies,
+            dict[str, tuple[list[str], dict[str, Any]]](),
+        )
 
     def isdir(self, path: str) -> bool:
-        return bool(self.fs.isdir(path))
+        return path in self.levels or bool(self.fs.isdir(path))
 
     def isfile(self, path: str) -> bool:
         return bool(self.fs.isfile(path))
@@ -147,9 +230,21 @@ class _Remote(DaskFileSystem):  # type: ignore[misc]
         return bool(self.fs.exists(path))
 
     def open(self, path: str, mode: str = "rb") -> Any:
+        """The file, or its copy on this machine."""
+        folder, _, name = path.rpartition("/")
+        info = self.levels.get(folder, ([], {}))[1].get(name)
+        if self.copies and info:
+            identity = f"{self.kind} {path} {info['size']} {modified(info)}"
+            if copy := self.copies.open(identity, info["size"], lambda: self.fs.open(path, "rb")):
+                return copy
         return self.fs.open(path, mode)
 
     def walk(self, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
         """Folders and files; zero-byte objects are markers that S3 writers leave, not Parquet files."""
-        for root, folders, files in self.fs.walk(path, detail=True):
-            yield root, list(folders), [name for name, info in files.items() if info["size"]]
+        if path not in self.levels:
+            _, folders, files = next(self.fs.walk(path, detail=True), (path, {}, {}))
+            self.levels[path] = list(folders), {name: info for name, info in files.items() if info["size"]}
+        folders, files = self.levels[path]
+        yield path, folders, list(files)
+        for folder in folders:
+            yield from self.walk(f"{path}/{folder}")

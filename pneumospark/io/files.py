@@ -139,7 +139,7 @@ class Store:
                 raise SourceError(f"{uri}: expected no keys with '//' in them, found {name}/; rename these objects")
             if name.rstrip("/") == plain(uri).rstrip("/") and (is_folder or name.endswith("/")):
                 continue  # object stores list a folder's own marker
-            yield Entry(_uri(name, uri), is_folder, int(info["size"] or 0), _modified(info))
+            yield Entry(_uri(name, uri), is_folder, int(info["size"] or 0), modified(info))
 
     def first_names(self, uri: str, count: int = 1000) -> list[str]:
         """Names of the first entries of a folder, in order, to recognise its layout."""
@@ -251,7 +251,7 @@ def _is_folder(info: Mapping[str, Any], filesystem: fsspec.AbstractFileSystem) -
     return bool(info["type"] == "directory")
 
 
-def _modified(info: Mapping[str, Any]) -> datetime:
+def modified(info: Mapping[str, Any]) -> datetime:
     """Modification time in whole microseconds, UTC; the epoch where the store keeps none (an S3 prefix)."""
     value = next((info[key] for key in ("mtime", "LastModified", "modification_time") if info.get(key)), 0)
     if isinstance(value, datetime):

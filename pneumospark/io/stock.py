@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
 import pyarrow.dataset
 from numpy.typing import NDArray
 
-from pneumospark.errors import TableError
+from pneumospark.errors import LostRowsError, TableError
 from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, plain
 from pneumospark.io.tables import STALE_FOLDER
@@ -27,10 +27,20 @@ class Census:
     rows: int = 0
     digest: int = 0
 
+    def __add__(self, other: "Census") -> "Census":
+        return Census(self.rows + other.rows, (self.digest + other.digest) % 2**64)
+
     def plus(self, image_ids: NDArray[np.str_]) -> "Census":
         """This census and further rows, in any order."""
         digest = sum(int(image_id[:15], 16) for image_id in image_ids.tolist())
-        return Census(self.rows + len(image_ids), (self.digest + digest) % 2**64)
+        return self + Census(len(image_ids), digest % 2**64)
+
+
+class Group(NamedTuple):
+    """A row group: how many of its rows a feed gives, and what it holds, uncompressed."""
+
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,17 @@ class Stock:
     labels: dict[str, dict[str, int]]  # by split: rows of each label
     unlabelled: int  # rows of other labels or none, void ones left out
     length: int  # bytes of a row's pixels, numbers of its features
+    groups: dict[str, tuple[Group, ...]]  # by split: its row groups in the order of the files' paths
     stale: frozenset[tuple[str, str]]  # run_id and image_id of rows that `extract` has declared void
+
+    def check(self, split: str, seen: Census) -> None:
+        """Raise LostRowsError unless an epoch gave exactly the rows of a split."""
+        expected = self.census[split]
+        if seen != expected:
+            raise LostRowsError(
+                f"{self.uri}, split {split}: expected {expected.rows} rows in an epoch, "
+                f"Petastorm gave {seen.rows}" + (", not the same ones" if seen.rows == expected.rows else "")
+            )
 
     def facts(self) -> dict[str, Any]:
         """What a bundle says of its data: the hash of the rows stands for the table."""
@@ -64,7 +84,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     names = ["image_id", "run_id", "label", "split", key := VERSION_COLUMNS[column]]
     store.exists(uri)  # raises SourceError where the store itself is not there
     try:
-        table = _files(uri, store).to_table(columns=names).to_pandas()
+        table = (files := _files(uri, store)).to_table(columns=names).to_pandas()
         stale = _read_stale(uri, store)
     except (*FAILURES, pyarrow.ArrowException) as error:
         raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
@@ -73,6 +93,9 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
         raise TableError(f"{uri}: expected rows of one {key}, found {found}; name one with --version")
     if (version := version or found[0]) not in found:
         raise TableError(f"{uri}: expected rows of {key} {version}, found {found}")
+    held = [group for fragment in files.get_fragments() for group in fragment.row_groups]
+    table["group"] = np.repeat(np.arange(len(held)), [group.num_rows for group in held])  # a table keeps their order
+    split_of_group = table.groupby("group")["split"].first()
     table = table[table[key] == version]
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stale)]
     rows = table[table["label"].isin(LABELS)]
@@ -84,9 +107,14 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
         if not all(labels.get(split, {}).get(label) for label in LABELS):
             raise TableError(f"{uri}: expected rows of both labels in {split}, found {labels.get(split, {})}")
     census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
-    one = _files(uri, store).head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
+    wanted = rows["group"].value_counts()
+    groups = {
+        split: tuple(Group(int(wanted.get(at, 0)), held[at].total_byte_size) for at in of_split.index)
+        for split, of_split in split_of_group.groupby(split_of_group)
+    }
+    one = files.head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
     length = len(one[column][0].as_py())
-    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, stale)
+    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, stale)
 
 
 def counts(
