@@ -72,7 +72,9 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
     files, count = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
     log.info("score: %d files, %d of them to score", found, count)
 
-    make_predict = partial(engine.make_predict, f"bundle-{model.model_id}")
+    runs_on = engine.choose(spark.sparkContext, config.engine, model, f"bundle-{model.model_id}", count)
+    log.info("score: engine %s", runs_on)
+    make_predict = partial(engine.make_predict, f"bundle-{model.model_id}", runs_on)
     rows = predictions(files, meter.read, make_predict, scorer)
     scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
     table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)
@@ -85,6 +87,7 @@ def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, mo
     return {
         "run_id": run_id,
         "model_id": model.model_id,
+        "engine": runs_on,
         "files": found,
         "known": found - count,
         "images": scored,

@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.errors import ConfigError
 from pneumospark.io import backbones, bundle
 from pneumospark.io.copies import Copies
+from pneumospark.io.engines import OpenvinoForm, openvino_form
 from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
@@ -25,6 +29,9 @@ from pneumospark.settings import parse
 
 PLACES = ("bundle", "prepared", "features", "version", "backbone", "members", "cache_folder", "cache_gigabytes")
 """Settings that say where something is: a recipe is the same with other places."""
+
+COMPARED = 64
+"""Validation images on which TensorFlow and OpenVINO must agree."""
 
 AUDITED = 20_000
 """Images, at most, by which shortcuts are told."""
@@ -118,7 +125,8 @@ def _train(
     if config.features:
         model = network.composed(backbones.read_backbone(stock.uri, stock.version, store), model)
     seen = [census.rows for census in training.seen]
-    model_id = bundle.write(canonical(config.bundle), model, facts, store)
+    form = None if config.features else _openvino_form(stock, shape, model, store)
+    model_id = bundle.write(canonical(config.bundle), model, facts, store, form)
     checkpoint.remove()
     return {
         "model_id": model_id,
@@ -143,6 +151,19 @@ def _generalisation(config: TrainConfig, stock: Stock, shape: tuple[int, ...], m
         return None
     log.info("train: counter-shortcut part %s", figures["counter_shortcut"])
     return figures
+
+
+def _openvino_form(stock: Stock, shape: tuple[int, ...], model: Any, store: Store) -> OpenvinoForm | None:
+    """The network for OpenVINO, compared on validation images; None, with a word in the log, where it cannot be had."""
+    rows = islice(pixel_rows(stock, store, ("validation",), AUDITED), COMPARED)
+    pixels = np.stack([np.frombuffer(row["pixels"], np.uint8).reshape(shape) for row in rows])
+    try:
+        form = openvino_form(model, pixels)
+    except Exception as error:  # whatever a converter says of a network, the bundle is whole without this form
+        log.warning("train: no form for OpenVINO, score will use TensorFlow: %s: %s", type(error).__name__, error)
+        return None
+    log.info("train: OpenVINO differs by %.1g at most", form.facts["largest_difference"])
+    return form
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ GIVEN = ("given", "given-test", "ignore")
 NETWORKS = ("published", "residual", "finetuned")
 AUGMENTATIONS = ("none", "light", "robust", "published")
 SCHEDULES = ("plateau", "cosine")
+ENGINES = ("auto", "tensorflow", "openvino")
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
 
@@ -177,6 +178,12 @@ class ScoreConfig:
     bundle: str = uri("model bundle to score with")
     predictions: str = uri("table of predictions to write or to add to")
     quarantine: str = uri("table of refused files to write or to add to")
+    engine: str = option(
+        "what runs the network. openvino: faster on most CPUs, and starts in a second; auto: it where the bundle has a "
+        "form for it, and of both the faster one where there are many files; tensorflow: also on GPUs",
+        "auto",
+        ENGINES,
+    )
     batch_size: int = option("images per forward pass", 32, least=1)
     max_pixels: int = largest()
     retry_quarantine: bool = retry()

@@ -12,6 +12,7 @@ from typing import Any
 from pneumospark.errors import BundleError
 from pneumospark.io.card import model_card
 from pneumospark.io.drivers import FAILURES
+from pneumospark.io.engines import OPENVINO_FILES, OpenvinoForm
 from pneumospark.io.files import Store, scratch_folder
 from pneumospark.spec import ImageSpec
 
@@ -57,17 +58,23 @@ def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None
     return str(facts["model_id"])
 
 
-def write(uri: str, model: Any, facts: dict[str, Any], store: Store) -> str:
-    """Write a bundle and return its model_id, a hash of its whole content; raises BundleError where one is already."""
+def write(uri: str, model: Any, facts: dict[str, Any], store: Store, form: OpenvinoForm | None = None) -> str:
+    """Write a bundle and return its model_id, a hash of its whole content; raises BundleError where one is already.
+
+    `form` is the same model for OpenVINO.
+    """
     if find(uri, store):
         raise BundleError(f"{uri}: a bundle is there already and a bundle is never changed; choose another folder")
     local = scratch_folder() / MODEL
     model.save(local)
     content = local.read_bytes()
     card = model_card(facts).encode()
-    facts = {**facts, "model_card": hashlib.sha256(card).hexdigest()}  # and so the id covers the card
+    facts = {**facts, "openvino": form.facts if form else None}
+    facts["model_card"] = hashlib.sha256(card).hexdigest()  # and so the id covers the card
     model_id = _content_id(content, facts)
     store.put(f"{uri}/{MODEL}", content)
+    for name, file in (form.files if form else {}).items():
+        store.put(f"{uri}/{name}", file)
     store.put(f"{uri}/{CARD}", card)
     store.put(f"{uri}/{FACTS}", json.dumps({"model_id": model_id, **facts}, indent=2).encode())
     return model_id
@@ -110,6 +117,8 @@ def read(uri: str, store: Store) -> Bundle:
         facts = json.loads(store.fetch(f"{uri}/{FACTS}"))
         model_id = facts.pop("model_id")
         card = store.fetch(f"{uri}/{CARD}") if "model_card" in facts else b""
+        digests = (facts.get("openvino") or {}).get("files", {})
+        form = {name: store.fetch(f"{uri}/{name}") for name in OPENVINO_FILES if name in digests}
     except (*FAILURES, ValueError, KeyError) as error:
         raise BundleError(
             f"{uri}: expected a bundle of {MODEL} and {FACTS}: {type(error).__name__}: {error}"
@@ -120,8 +129,12 @@ def read(uri: str, store: Store) -> Bundle:
         )
     if card and hashlib.sha256(card).hexdigest() != facts["model_card"]:
         raise BundleError(f"{uri}/{CARD}: expected the card that was written with the model: it was changed")
+    for name, file in form.items():
+        if hashlib.sha256(file).hexdigest() != digests[name]:
+            raise BundleError(f"{uri}/{name}: expected the file that was written with the model: it was changed")
     folder = scratch_folder()
-    (folder / MODEL).write_bytes(content)
+    for name, file in {MODEL: content, **form}.items():
+        (folder / name).write_bytes(file)
     return Bundle(
         model_id, ImageSpec.from_dict(facts["spec"]), tuple(facts["labels"]), facts["threshold"]["value"], facts, folder
     )
