@@ -10,3 +10,7 @@ fi
 unset PNEUMOSPARK_JAVA
 # Warnings of Java itself ("CodeCache is full") to standard error, like those of Spark: Java's own default is standard output.
 export SPARK_SUBMIT_OPTS="-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr ${SPARK_SUBMIT_OPTS:-}"
+# A progress bar where somebody looks: Spark would draw it into the log of a schedule, too.
+if [ -t 2 ]; then
+    SPARK_SUBMIT_OPTS="-Dspark.ui.showConsoleProgress=true $SPARK_SUBMIT_OPTS"
+fi

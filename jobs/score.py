@@ -7,95 +7,207 @@ spark-submit jobs/score.py --source /data/tonight --bundle /models/pneumonia-1 -
 import sys
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any, NamedTuple
 
-from pyspark.sql import SparkSession
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import ScoreConfig
-from pneumospark.errors import SourceError
-from pneumospark.io import bundle, engine
+from pneumospark.errors import ConfigError, FoundError, LostRowsError, SourceError
+from pneumospark.io import bundle, engine, runs
 from pneumospark.io.files import Store, canonical, resolve, store_of
+from pneumospark.io.gallery import overlay_png
 from pneumospark.io.layouts import patient_key
 from pneumospark.io.lock import locked
-from pneumospark.io.metering import Meter
-from pneumospark.io.run import Counts, check_quarantined, log, run
+from pneumospark.io.metering import Meter, Stopwatch, boot_seconds
+from pneumospark.io.run import Counts, check_drift, check_quarantined, log, run, versions
+from pneumospark.io.runs_page import SHOWN, write_runs_page
 from pneumospark.io.session import session, ship
-from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
-from pneumospark.schemas import PREDICTIONS, QUARANTINE
+from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read, read_stale
+from pneumospark.learn.drift import binned, compare
+from pneumospark.learn.explainer import make_explain
+from pneumospark.pixels import dicom_header
+from pneumospark.schemas import EXPLANATIONS, IMAGES, PREDICTIONS, PREPARED, QUARANTINE
 from pneumospark.settings import parse
-from pneumospark.tables import paths, quality
-from pneumospark.tables.history import current, refused_now
+from pneumospark.tables import drift, origins, paths, quality
+from pneumospark.tables.history import current, refused_now, unmarked
 from pneumospark.tables.images import refused
-from pneumospark.tables.predictions import Scorer, predictions, prepare_file, unscored
-from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
+from pneumospark.tables.predictions import Scorer, explanations, predictions, unscored
+from pneumospark.tables.sources import changed, list_files, modified_since, settled, without_known
 
 
 def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(ScoreConfig, argv)
-    spark = session("score")
-    store = store_of(spark)
-    root = resolve(config.source, store, "--source")
-    model = bundle.read(canonical(config.bundle), store)
+    if bool(config.source) == bool(config.images):
+        raise ConfigError("score: expected either --source or --images")
+    if config.prepared and not config.images:
+        raise ConfigError("score: --prepared has pixels and no paths: expected --images too, which it was made of")
+    if bool(config.explanations) != (config.explain != "none"):
+        raise ConfigError("score: --explain and --explanations belong together: give both or neither")
+    new_run_id(config.run_id)  # raises ConfigError, before Spark starts
+    time, is_first = Stopwatch(), SparkSession.getActiveSession() is None
+    with time("start"):
+        spark = session("score")
+        store = store_of(spark)
+        if config.source:
+            resolve(config.source, store, "--source")
+        model = bundle.read(canonical(config.bundle), store)
+    boot = {"boot": round(boot_seconds(spark), 1)} if is_first else {}
+    job = Job(spark, config, store, model, time)
+    if config.dry_run:
+        return {"dry_run": True, "model_id": model.model_id, **_plan(job).counts}
     with locked(canonical(config.predictions), store, "score", spark.sparkContext.cancelAllJobs):
-        counts = _score(spark, config, root, store, model)
-    return check_quarantined(counts, config.max_quarantined)
+        counts = _score(job, _plan(job), new_run_id(config.run_id))
+        stages = boot | time.seconds()
+        counts |= {"stages": stages, "seconds": round(sum(stages.values()), 1)}
+        counts |= {"versions": versions("pyspark", "tensorflow", "numpy", "pillow")}
+        error = _found(counts, config)  # it holds these very counts
+        counts["exit_code"] = error.exit_code if error else 0
+        runs.record({"job": "score", **counts}, canonical(config.predictions), store, config.summary)
+        if config.drift_page:
+            write_runs_page(canonical(config.drift_page), runs.last(canonical(config.predictions), store, SHOWN), store)
+    if error:
+        raise error
+    return counts
 
 
-def _score(spark: SparkSession, config: ScoreConfig, root: str, store: Store, model: bundle.Bundle) -> Counts:
-    run_id, meter = new_run_id(), Meter(spark, store.read)
-    show = paths.shown(config.paths, patient_key(config.patient_key_file, store))
-    ship(spark, model.folder, f"bundle-{model.model_id}")
-    scorer = Scorer(
-        model.model_id,
-        model.spec,
-        model.labels,
-        model.threshold,
-        datetime.now(UTC),
-        config.batch_size,
-        config.max_pixels,
-        show,
-    )
+def _found(counts: Counts, config: ScoreConfig) -> FoundError | None:
+    """What a person should see."""
+    try:
+        check_quarantined(counts, config.max_quarantined)
+        if config.drift == "fail":
+            check_drift(counts)
+    except FoundError as error:
+        return error
+    return None
+
+
+class Job(NamedTuple):
+    """What every step of a run needs."""
+
+    spark: SparkSession
+    config: ScoreConfig
+    store: Store
+    model: bundle.Bundle
+    time: Stopwatch
+
+
+class Plan(NamedTuple):
+    """What a run is to do: `files`, LISTED and what its origin needs besides, are those to score."""
+
+    origin: origins.Origin
+    files: DataFrame
+    counts: Counts
+    meter: Meter
+    show: paths.Show
+
+
+def _plan(job: Job) -> Plan:
+    spark, config, store, model, time = job
+    meter, show = Meter(spark, store.read), paths.shown(config.paths, patient_key(config.patient_key_file, store))
+    with time("listing"):
+        origin = _origin(job, meter)
+        everything = origin.listed.persist()
+        if not (found := everything.count()):
+            raise SourceError(f"{config.source or config.images}: expected image files, found none")
+        listed = modified_since(everything, config.since)
+        recent = listed.count() if config.since else found
+    with time("choosing"):
+        done = read(spark, canonical(config.predictions), PREDICTIONS, missing_ok=True)
+        done = current(done.where(F.col("model_id") == model.model_id))
+        refusals = read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True)
+        if origin.is_table:  # what ingest refused once is in the table now, or else it would not be listed
+            refusals = refusals.where("stage = 'score'")
+        refusals = settled(refused_now(refusals, done), config.retry_quarantine)
+        done = paths.as_listed(done, listed, show)
+        due = without_known(unscored(listed, done), paths.as_listed(refusals, listed, show))
+        files = (due if origin.is_table else changed(due, done, meter.read)).persist()
+        total = files.count()
+        if config.limit and total > config.limit:
+            files = files.orderBy("path").limit(config.limit).persist()
+        size = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
+    counts = {"files": found, "older": found - recent, "known": recent - total, "later": total - size["files"]}
+    counts |= {"to_score": size["files"], "bytes_to_score": size["bytes"]}
+    log.info("score: %d files, %d of them to score by model %s", found, size["files"], model.model_id)
+    return Plan(origin, files, counts, meter, show)
+
+
+def _origin(job: Job, meter: Meter) -> origins.Origin:
+    spark, config, store, model, _ = job
+    if config.source:
+        root = canonical(config.source)
+        log.info("score: listing %s", root)
+        check = partial(dicom_header.check, subject=config.dicom_check, burned_in=config.burned_in)
+        listed = list_files(spark, root, store.list_folder)
+        return origins.of_files(listed, meter.read, model.spec, config.max_pixels, check, FILE_BYTES)
+    images = read(spark, canonical(str(config.images)), IMAGES)
+    if not config.prepared:
+        return origins.of_images(images, model.spec, config.max_pixels)
+    uri = canonical(config.prepared)
+    return origins.of_prepared(images, unmarked(read(spark, uri, PREPARED), read_stale(spark, uri)), model.spec)
+
+
+def _score(job: Job, plan: Plan, run_id: str) -> Counts:
+    spark, config, _, model, time = job
+    origin, files, found, meter, show = plan
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
-
-    log.info("score: listing %s, model %s", root, model.model_id)
-    listed = list_files(spark, root, store.list_folder).persist()
-    if not (found := listed.count()):
-        raise SourceError(f"--source {root}: expected image files, found none")
-    done = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("model_id") == model.model_id)
-    done = current(done)
-    refusals = settled(
-        refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
-    )
-    done = paths.as_listed(done, listed, show)
-    due = without_known(unscored(listed, done), paths.as_listed(refusals, listed, show))
-    files, count = spread(changed(due, done, meter.read).persist(), FILE_BYTES)
-    log.info("score: %d files, %d of them to score", found, count)
-
-    runs_on = engine.choose(spark.sparkContext, config.engine, model, f"bundle-{model.model_id}", count)
+    of_run = F.col("run_id") == run_id
+    shipped = f"bundle-{model.model_id}"
+    ship(spark, model.folder, shipped)
+    now = datetime.now(UTC)
+    bundled = (model.model_id, model.spec, model.labels, model.threshold)
+    scorer = Scorer(*bundled, now, config.batch_size, show, config.drift != "off", config.explain)
+    with time("engine"):
+        runs_on = engine.choose(spark.sparkContext, config.engine, model, shipped, found["to_score"])
     log.info("score: engine %s", runs_on)
-    make_predict = partial(engine.make_predict, f"bundle-{model.model_id}", runs_on)
-    rows = predictions(files, meter.read, make_predict, scorer)
-    scored = append(rows, predictions_uri, PREDICTIONS, run_id) if count else 0
-    table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(F.col("run_id") == run_id)
-    lost = quality.unaccounted(files, paths.as_listed(table, listed, show)).persist()
-    bad = refused(lost, partial(prepare_file, read=meter.read, scorer=scorer), "score", show)
-    quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if lost.count() else 0
-    refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(F.col("run_id") == run_id)
-    still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
-    quality.check_all_accounted(still, "score")
-    return {
-        "run_id": run_id,
-        "model_id": model.model_id,
-        "engine": runs_on,
-        "files": found,
-        "known": found - count,
-        "images": scored,
-        "quarantined": quarantined,
-        "predictions": quality.counts(table, "prediction"),
-        "reasons": quality.counts(refusals, "reason"),
-        **meter.counts(),
-    }
+    make_predict = partial(engine.make_predict, shipped, runs_on)
+    load = partial(engine.load_keras, shipped)
+    explain = partial(make_explain, model.model_id, load, overlay_png) if config.explanations else None
+    scored = explained = 0
+    with time("scoring"):
+        if found["to_score"]:
+            rows = predictions(origin.rows(files), origin.load, make_predict, scorer, explain)
+            if config.explanations:
+                # First, since a prediction is the commit; kept, so that this is the one pass over the images.
+                uri, rows = canonical(config.explanations), rows.persist(StorageLevel.DISK_ONLY)
+                told = read(spark, uri, EXPLANATIONS, missing_ok=True)
+                explained = append(explanations(rows, told), uri, EXPLANATIONS, run_id)
+                rows = rows.select(*PREDICTIONS.names[:-1])
+            scored = append(rows, predictions_uri, PREDICTIONS, run_id)
+        table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(of_run)
+    with time("quarantine"):
+        lost = quality.unaccounted(files, paths.as_listed(table, files, show)).persist()
+        bad = refused(origin.rows(lost), origin.load, "score", show) if lost.count() else None
+        quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if bad else 0
+        refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
+        still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, files, show)), show)
+        quality.check_all_accounted(still, "score")
+    with time("counting"):
+        outcome = {
+            "images": scored,
+            "quarantined": quarantined,
+            "explained": explained,
+            "predictions": quality.counts(table, "prediction"),
+            "reasons": quality.counts(refusals, "reason"),
+        }
+    with time("drift"):
+        outcome["drift"] = _drift(table, model.facts.get("reference"), config)
+    if scored + quarantined != found["to_score"]:
+        raise LostRowsError(f"score: expected {found['to_score']} rows and refusals, got {scored} and {quarantined}")
+    return {"run_id": run_id, "model_id": model.model_id, "engine": runs_on, **found, **outcome, **meter.counts()}
+
+
+def _drift(table: DataFrame, reference: dict[str, Any] | None, config: ScoreConfig) -> dict[str, Any]:
+    if config.drift == "off":
+        return {"drifted": [], "said": "nothing: it is off"}
+    if not reference:
+        log.warning("score: the bundle holds no figures of its validation images, so drift cannot be told")
+        return {"drifted": [], "said": "nothing: the bundle holds no reference; those that train writes now do"}
+    edges = {name: figure["edges"] for name, figure in reference["figures"].items()}
+    found = drift.counts_in_bins(table, edges, binned)
+    return compare(reference, found, config.drift_psi, config.drift_ks, config.drift_chance)
 
 
 if __name__ == "__main__":

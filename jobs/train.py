@@ -21,7 +21,7 @@ from pneumospark.io.engines import OpenvinoForm, openvino_form
 from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
-from pneumospark.io.stock import Stock, pixel_rows, take_stock
+from pneumospark.io.stock import Stock, patients, pixel_rows, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
 from pneumospark.learn.metrics import metrics
@@ -120,6 +120,7 @@ def _train(
     facts["threshold"] = {"value": threshold, "rule": config.threshold, "chosen_on": "validation"}
     figures = metrics(truth, probability, threshold)
     facts["generalisation"] = _generalisation(config, stock, shape, model, store) if config.prepared else None
+    facts["reference"] = _reference(stock, shape, probability, store)
     facts |= {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     if config.features:
@@ -164,6 +165,20 @@ def _openvino_form(stock: Stock, shape: tuple[int, ...], model: Any, store: Stor
         return None
     log.info("train: OpenVINO differs by %.1g at most", form.facts["largest_difference"])
     return form
+
+
+def _reference(stock: Stock, shape: tuple[int, ...], probability: Any, store: Store) -> Any:
+    """What later runs of score are compared with; None, with a word in the log, where there are too few images."""
+    from pneumospark.learn import drift
+
+    figures = {drift.PROBABILITY: probability}
+    if stock.column == "pixels":
+        figures |= drift.statistics(pixel_rows(stock, store, ("validation",), AUDITED), shape)
+    try:
+        return drift.reference(figures, patients(stock, store, "validation"))
+    except ValueError as error:
+        log.warning("train: drift cannot be told of this model: %s", error)
+        return None
 
 
 if __name__ == "__main__":

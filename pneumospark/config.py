@@ -13,6 +13,7 @@ NETWORKS = ("published", "residual", "finetuned")
 AUGMENTATIONS = ("none", "light", "robust", "published")
 SCHEDULES = ("plateau", "cosine")
 ENGINES = ("auto", "tensorflow", "openvino")
+LOG_FORMATS = ("text", "json")
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
 
@@ -60,6 +61,23 @@ def gate() -> Any:
     return option(text, 5.0, least=0, most=100)
 
 
+def subjects() -> Any:
+    """A field for what DICOM files may show."""
+    return option(
+        "DICOM files to refuse: modality: those whose header names another one than that of radiographs; chest: also "
+        "those of another body part; none",
+        "modality",
+        ("none", "modality", "chest"),
+    )
+
+
+def texts() -> Any:
+    """A field for DICOM files whose picture may show a name."""
+    return option(
+        "DICOM files whose header says that text is part of the picture", "quarantine", ("quarantine", "keep")
+    )
+
+
 @dataclass(frozen=True)
 class IngestConfig:
     """Files of a source into `images`; those that are no images into `quarantine`."""
@@ -84,15 +102,8 @@ class IngestConfig:
     max_quarantined: float = gate()
     patient_key_file: str | None = key_file()
     paths: str = shown_paths()
-    dicom_check: str = option(
-        "DICOM files to refuse: modality: those whose header names another one than that of radiographs; chest: also "
-        "those of another body part; none",
-        "modality",
-        ("none", "modality", "chest"),
-    )
-    burned_in: str = option(
-        "DICOM files whose header says that text is part of the picture", "quarantine", ("quarantine", "keep")
-    )
+    dicom_check: str = subjects()
+    burned_in: str = texts()
 
 
 @dataclass(frozen=True)
@@ -172,9 +183,8 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Files of a source into `predictions` by one bundle; those that are no images into `quarantine`."""
+    """Files of a source, or of a table, into `predictions` by a bundle; those that are no images into `quarantine`."""
 
-    source: str = uri("folder of X-rays, or one file: a path, file:, hdfs: or s3a: URI; searched to any depth")
     bundle: str = uri("model bundle to score with")
     predictions: str = uri("table of predictions to write or to add to")
     quarantine: str = uri("table of refused files to write or to add to")
@@ -184,12 +194,51 @@ class ScoreConfig:
         "auto",
         ENGINES,
     )
+    source: str | None = uri(
+        "folder of X-rays, or one file: path, file:, hdfs: or s3a: URI; searched to any depth", None
+    )
+    images: str | None = uri("table of images to score instead of --source; the files are not read", None)
+    prepared: str | None = uri(
+        "with --images: pixels of this table, of the bundle's spec, are scored as they are", None
+    )
+    limit: int | None = option("files to score at most, the first by path; the next run does more", None, least=1)
+    since: str | None = option(
+        "leave files alone that were modified before this time (ISO 8601; UTC unless it says otherwise)",
+        None,
+        value="TIME",
+    )
+    run_id: str | None = option("the run's id ends with this: letters, digits, . _ -", None, value="NAME")
+    dry_run: bool = option("count what would be scored, and write nothing", False)
     batch_size: int = option("images per forward pass", 32, least=1)
     max_pixels: int = largest()
     retry_quarantine: bool = retry()
     max_quarantined: float = gate()
     patient_key_file: str | None = key_file()
     paths: str = shown_paths()
+    dicom_check: str = subjects()
+    burned_in: str = texts()
+    drift: str = option(
+        "where images or probabilities are unlike those of the model's validation. fail: exit code 4, once all is "
+        "written; report: say so in the summary; off: take no statistics",
+        "fail",
+        ("fail", "report", "off"),
+    )
+    drift_psi: float = option("population stability index above which a figure has drifted", 0.25, least=0)
+    drift_ks: float = option("difference of two distributions (Kolmogorov-Smirnov) above which it has", 0.2, least=0)
+    drift_chance: float = option(
+        "share of runs that may be called drifted where nothing has changed: few images must differ more",
+        0.001,
+        least=1e-12,
+        most=1,
+    )
+    drift_page: str | None = uri("HTML page over the last runs to write, of drift and counts", None)
+    explain: str = option(
+        "images to explain by Grad-CAM, into --explanations: none, those called pneumonia, or all",
+        "none",
+        ("none", "positives", "all"),
+    )
+    explanations: str | None = uri("table of explanations to write or to add to", None)
+    summary: str | None = uri("file to write the run's summary to as well, as JSON", None)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 class PneumosparkError(Exception):
     """The base of all: a message for the person who runs the job, without a traceback."""
 
+    exit_code = 1
+    """Of the process: 1 says that something given was wrong, or that what is there does not fit."""
+
 
 class ConfigError(PneumosparkError):
     """A flag, a TOML key or a value that is unknown, missing or out of range."""
@@ -27,16 +30,30 @@ class TrainingError(PneumosparkError):
     """A training that went astray: its loss is no number any more."""
 
 
-class QuarantineError(PneumosparkError):
-    """More of a run's files were refused than a setting allows; everything is written, and `counts` is the summary."""
+class FoundError(PneumosparkError):
+    """A run that is done, with everything written, and found what a person should see; `counts` is its summary."""
 
     def __init__(self, message: str, counts: Mapping[str, object]) -> None:
         super().__init__(message)
         self.counts = counts
 
 
+class QuarantineError(FoundError):
+    """More of a run's files were refused than a setting allows."""
+
+    exit_code = 3
+
+
+class DriftError(FoundError):
+    """A run's images, or their probabilities, are unlike those that the model was validated on."""
+
+    exit_code = 4
+
+
 class LockError(PneumosparkError):
     """Another run writes into the same table, or has taken it over."""
+
+    exit_code = 5
 
 
 class LeakError(PneumosparkError):

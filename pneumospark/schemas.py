@@ -21,6 +21,7 @@ def _struct(*fields: tuple[str, object]) -> StructType:
 
 STRING, LONG, INT, BYTES, TIME = StringType(), LongType(), IntegerType(), BinaryType(), TimestampType()
 
+SIDES = ("left", "top", "right", "bottom")
 LISTED = _struct(("path", STRING), ("length", LONG), ("modified_at", TIME))
 """What a listing says of a file, before anyone reads it."""
 
@@ -95,6 +96,25 @@ FEATURES = _struct(
     ("run_id", STRING),
 )
 
+PIXEL_STATISTICS = _struct(
+    *(
+        (name, FloatType())
+        for name in (
+            "mean",
+            "std",
+            *(f"percentile_{percentile}" for percentile in (5, 25, 50, 75, 95)),
+            "black",
+            "white",
+            "border",
+            "gradient_x",
+            "gradient_y",
+            "gradient_ratio",
+            "sharpness",
+        )
+    )
+)
+"""What `pixels.facts.pixel_facts` says of the pixels that a network saw: by these, drift is told."""
+
 PREDICTIONS = _struct(
     ("image_id", STRING),
     ("path", STRING),
@@ -104,5 +124,24 @@ PREDICTIONS = _struct(
     ("model_id", STRING),
     ("spec", STRING),
     ("scored_at", TIME),
+    ("length", LONG),  # bytes, and time, as listed: null in rows of before 0.2
+    ("modified_at", TIME),
+    ("statistics", PIXEL_STATISTICS),
     ("run_id", STRING),
 )
+EXPLAINED = _struct(
+    ("png", BYTES),  # RGB, of the spec's size: the image as the network saw it, and where it looked, in colour
+    ("box", _struct(*((side, INT) for side in SIDES))),  # pixels of the original, as shown; right and bottom outside
+    ("relative_box", _struct(*((side, FloatType()) for side in SIDES))),  # the same as shares of its width and height
+)
+"""Where the network looked: the box of the hottest region is null where nothing spoke for pneumonia."""
+
+EXPLANATIONS = _struct(
+    ("image_id", STRING),
+    ("path", STRING),
+    ("model_id", STRING),
+    *((field.name, field.dataType) for field in EXPLAINED),
+    ("run_id", STRING),
+)
+ADDED_LATER = {"length", "modified_at", "statistics"}
+"""Columns of PREDICTIONS that tables of version 0.1 lack: there they read as null."""

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pneumospark.config import JOBS, NOT_FOR_DIAGNOSIS, SECTIONS
+from pneumospark.config import JOBS, LOG_FORMATS, NOT_FOR_DIAGNOSIS, SECTIONS
 from pneumospark.errors import ConfigError
 from pneumospark.spec import ImageSpec
 
@@ -28,6 +28,7 @@ def parse(job: type[Config], argv: Sequence[str] | None = None) -> tuple[Config,
     for text in unknown:
         _known(text.partition("=")[0], list(parser._option_string_actions), "flag")
     given = vars(flags)
+    given.pop("log_format", None)  # `io.logs` has seen to it, before anything could be said
     layers = [_read_toml(given.pop("config", None)), *map(_parse_set, given.pop("set", ())), {section: given}]
     values: Values = {name: {} for name in SECTIONS}
     for layer in layers:
@@ -58,6 +59,12 @@ def _parser(section: str, job: type[Any]) -> argparse.ArgumentParser:
             help=f"{entry.metadata['help']} ({default})",
         )
     parser.add_argument("--config", metavar="FILE.toml", help="settings of all jobs, as in conf/pipeline.toml")
+    parser.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        help="what goes to standard error: text, or one object of JSON a line (default: what the environment's "
+        "PNEUMOSPARK_LOG_FORMAT says, to Spark as well, or text)",
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -121,10 +121,12 @@ class Tables(NamedTuple):
         return call(train, "--prepared", self.prepared, "--bundle", self.bundle, *small, *more)
 
     def score(self, source: Path, bundle: Path, *more: object) -> dict[str, Any]:
+        return self.score_from("--source", source, "--bundle", bundle, *more)
+
+    def score_from(self, *args: object) -> dict[str, Any]:
         import score
 
-        tables = ("--predictions", self.predictions, "--quarantine", self.quarantine)
-        return call(score, "--source", source, "--bundle", bundle, *tables, *more)
+        return call(score, "--predictions", self.predictions, "--quarantine", self.quarantine, *args)
 
     def evaluate(self, *more: object) -> dict[str, Any]:
         import evaluate

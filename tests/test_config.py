@@ -175,7 +175,7 @@ def test_toml_values_become_the_fields_type(toml: Any) -> None:
         (IngestConfig, "ingest: missing --source, --images, --quarantine "),
         (ExtractConfig, "extract: missing --images, --prepared "),
         (TrainConfig, "train: missing --bundle "),
-        (ScoreConfig, "score: missing --source, --bundle, --predictions, --quarantine "),
+        (ScoreConfig, "score: missing --bundle, --predictions, --quarantine "),
         (EvaluateConfig, "evaluate: missing --predictions, --images, --report "),
         (QualityConfig, "quality: missing --images, --report "),
     ],

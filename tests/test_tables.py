@@ -7,13 +7,15 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from conftest import Tables, Way, content, rows, runs
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from pneumospark.errors import TableError
+from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.tables import append, check, new_run_id, read
-from pneumospark.schemas import FEATURES, IMAGES, PREDICTIONS, PREPARED, QUARANTINE
+from pneumospark.schemas import ADDED_LATER, FEATURES, IMAGES, PIXEL_STATISTICS, PREDICTIONS, PREPARED, QUARANTINE
 
 pytestmark = pytest.mark.spark
 
@@ -96,6 +98,36 @@ def test_a_run_id_is_text_for_every_reader_of_folders(spark: SparkSession) -> No
     assert new_run_id()[0] == "r" and new_run_id() != new_run_id()
 
 
+@given(st.from_regex(r"[A-Za-z0-9._-]{1,100}", fullmatch=True))
+def test_a_named_run_is_ordered_by_its_time_and_never_twice_the_same(name: str) -> None:
+    before, first, second, after = new_run_id(), new_run_id(name), new_run_id(name), new_run_id()
+    assert before[:22] <= first[:22] <= second[:22] <= after[:22] and first[0] == "r"
+    assert first.endswith(f"-{name}") and (first < second or first[:22] == second[:22])
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a=b", "ü", " ", "a" * 101, "a\n"])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"--run-id .*: expected 1 to 100 letters, digits, dots"):
+        new_run_id(name)
+
+
+def test_predictions_of_version_0_1_are_read_beside_those_of_now(spark: SparkSession, tmp_path: Path) -> None:
+    """They lack three columns, which are null then, whichever of the two Spark looks at first."""
+    now = StructType([field for field in PREDICTIONS if field.name != "run_id"])
+    before = StructType([field for field in now if field.name not in ADDED_LATER])
+    for n, run_id, schema in ((1, "r1", before), (2, "r2", now), (3, "r3", before)):
+        row = {field.name: None for field in schema} | {"path": f"/{n}", "probability": n / 10}
+        if schema == now:
+            row |= {"length": 7, "statistics": {"mean": 1.5}}
+        spark.createDataFrame([row], schema).write.parquet(f"{tmp_path}/t/run_id={run_id}")
+    table = read(spark, f"{tmp_path}/t", PREDICTIONS)
+    assert table.schema.simpleString() == PREDICTIONS.simpleString()
+    found = {row["path"]: (row["length"], row["probability"], row["run_id"]) for row in table.collect()}
+    assert found == {"/1": (None, 0.1, "r1"), "/2": (7, 0.2, "r2"), "/3": (None, 0.3, "r3")}
+    shutil.rmtree(tmp_path / "t/run_id=r2")
+    assert read(spark, f"{tmp_path}/t", PREDICTIONS).where("length is null").count() == 2
+
+
 def bury(run: Path) -> list[str]:
     """Make of a whole run one that was killed between its last task and its commit; the names of its files."""
     task = run / "_temporary" / "0" / "task_202611241200000000000000000000000_0001_m_000000"
@@ -158,6 +190,7 @@ PARQUET_TYPES = {
     "array<string>": "list<element: string>",
     "array<float>": "list<element: float>",
     "map<string,string>": "map<string, string ('extra')>",  # pyarrow 14 shows the column's name here
+    PIXEL_STATISTICS.simpleString(): f"struct<{', '.join(f'{name}: float' for name in PIXEL_STATISTICS.names)}>",
 }
 
 

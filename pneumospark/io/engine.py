@@ -67,6 +67,12 @@ def make_extract(shipped: str, shape: tuple[int, ...]) -> Callable[[NDArray[np.o
     return lambda pixels: forward(np.stack([np.frombuffer(image, np.uint8).reshape(shape) for image in pixels]))
 
 
+def load_keras(shipped: str) -> Any:
+    """On an executor: the Keras network of the model shipped under a name, whichever engine predicts by it."""
+    task = TaskContext.get()
+    return _keras(Path(SparkFiles.get(shipped)), task.cpus() if task else 1)
+
+
 @functools.lru_cache(maxsize=1)  # one model in memory for each Python worker, which serves many tasks
 def _loaded(folder: str, engine: str) -> Forward:
     task = TaskContext.get()
@@ -81,13 +87,18 @@ def _loaded(folder: str, engine: str) -> Forward:
 
 
 def _tensorflow(folder: Path, threads: int) -> Forward:
+    return tensorflow_forward(_keras(folder, threads))
+
+
+@functools.lru_cache(maxsize=1)  # TensorFlow's threads can be set once
+def _keras(folder: Path, threads: int) -> Any:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)  # else each worker takes every core for itself
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)  # several workers may share it
-    return tensorflow_forward(load_model(folder / MODEL))
+    return load_model(folder / MODEL)
 
 
 FORWARDS: dict[str, Callable[[Path, int], Forward]] = {"tensorflow": _tensorflow, "openvino": openvino_forward}

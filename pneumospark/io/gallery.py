@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from pyspark.sql.types import StructType
 from pneumospark.errors import DecodeError
 from pneumospark.io.files import literal
 from pneumospark.io.pages import THUMBNAIL
+from pneumospark.pixels.heat import smooth
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
 
@@ -77,11 +79,19 @@ def explained(found: Sequence[Sample], spec: ImageSpec, explain: Callable[[Pixel
 def overlay(pixels: Pixels, heat: Heat) -> Pixels:
     """(height, width) grey with `heat`, (h, w) of 0 to 1, in colour: the more heat, the more colour."""
     height, width = pixels.shape
-    smooth = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
-    colour = colormaps["inferno"](smooth)[..., :3] * 255
-    share = 0.6 * smooth[..., np.newaxis]
+    hot = smooth(heat, height, width)
+    colour = colormaps["inferno"](hot)[..., :3] * 255
+    share = 0.6 * hot[..., np.newaxis]
     mixed: Pixels = np.rint((1 - share) * pixels[..., np.newaxis] + share * colour).astype(np.uint8)
     return mixed
+
+
+def overlay_png(pixels: Pixels, heat: Heat) -> bytes:
+    """`overlay` as a PNG file."""
+    with BytesIO() as file:
+        # level 1: three times as fast as 6, a tenth larger
+        Image.fromarray(overlay(pixels, heat)).save(file, "PNG", compress_level=1)
+        return file.getvalue()
 
 
 def _pixels(content: bytes, spec: ImageSpec) -> Pixels | None:

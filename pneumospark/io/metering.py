@@ -1,6 +1,8 @@
-"""What a run has read: bytes of source files, counted where they are read, and of tables, as Spark counts them."""
+"""What a run has read and how long it took: bytes of source files and of tables, and seconds by stage."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
@@ -25,6 +27,33 @@ class Meter:
     def counts(self) -> dict[str, int]:
         """`file_bytes` and `table_bytes` read so far, for a job's summary."""
         return {"file_bytes": self._total.value, "table_bytes": table_bytes(self._spark) - self._before}
+
+
+class Stopwatch:
+    """Seconds by stage: `with stopwatch("listing"): ...`; what lies between the stages is "other"."""
+
+    def __init__(self) -> None:
+        self._started, self._stages = time.monotonic(), dict[str, float]()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the block's seconds to a stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._stages[stage] = self._stages.get(stage, 0.0) + time.monotonic() - started
+
+    def seconds(self) -> dict[str, float]:
+        """So far, in the order in which the stages began, with one decimal."""
+        other = time.monotonic() - self._started - sum(self._stages.values())
+        return {name: round(seconds, 1) for name, seconds in (self._stages | {"other": other}).items()}
+
+
+def boot_seconds(spark: SparkSession) -> float:
+    """Seconds that Java, and then Python, took before Spark began to start."""
+    java = spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean()  # type: ignore[union-attr]
+    return float(spark.sparkContext.startTime - java.getStartTime()) / 1000
 
 
 def table_bytes(spark: SparkSession) -> int:

@@ -1,7 +1,6 @@
 """What every job does alike: one line of JSON at its end, exit codes, and errors as one line for a person."""
 
 import json
-import logging
 import os
 import platform
 import sys
@@ -14,17 +13,19 @@ from typing import Any
 from pyspark.errors import PythonException
 
 from pneumospark import __version__
-from pneumospark.errors import PneumosparkError, QuarantineError
+from pneumospark.errors import DriftError, FoundError, PneumosparkError, QuarantineError
+from pneumospark.io import logs
 
-log = logging.getLogger("pneumospark")
+log = logs.log
 Counts = dict[str, Any]
 FEW = 10
+BUG = 70
+"""EX_SOFTWARE of sysexits.h: to try again may help, to change the command will not."""
 
 
 def run(job: str, main: Callable[[], Counts]) -> int:
-    """Run a job and print its summary; 0, or 1 after the message of a PneumosparkError. Anything else is a bug."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    log.setLevel(logging.INFO)
+    """Run a job and print its summary; the exit code: 0, that of a PneumosparkError, or BUG for anything else."""
+    logs.start(job, sys.argv[1:])
     os.environ.setdefault(
         "TF_CPP_MIN_LOG_LEVEL", "3"
     )  # TensorFlow comes later, and has much to say of GPUs that are not there
@@ -33,13 +34,14 @@ def run(job: str, main: Callable[[], Counts]) -> int:
     try:
         print_summary(job, main)
     except PneumosparkError as error:
-        print(f"{job}: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except PythonException as error:
-        if (message := raised_on_executor(str(error))) is None:
-            raise
-        print(f"{job}: {message}", file=sys.stderr)
-        return 1
+        logs.complain(job, type(error).__name__, str(error), error.exit_code)
+        return error.exit_code
+    except Exception as error:  # so that a scheduler can tell it from what its user can mend
+        if isinstance(error, PythonException) and (found := raised_on_executor(str(error))):
+            logs.complain(job, *found, PneumosparkError.exit_code)
+            return PneumosparkError.exit_code
+        log.exception("%s: this is a bug, or Spark gave up", job)
+        return BUG
     return 0
 
 
@@ -48,8 +50,8 @@ def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
     started = time.monotonic()
     try:
         counts, error = main(), None
-    except QuarantineError as refused:  # the run is done and all is written: its counts are due
-        counts, error = dict(refused.counts), refused
+    except FoundError as found:  # the run is done and all is written: its counts are due
+        counts, error = dict(found.counts), found
     seconds = time.monotonic() - started
     rate = {"images_per_second": round(counts["images"] / seconds, 1)} if counts.get("images") else {}
     summary = {"job": job, **counts, "seconds": round(seconds, 1), **rate}
@@ -64,11 +66,26 @@ def check_quarantined(counts: Counts, percent: float) -> Counts:
 
     Fewer than FEW refusals never do: one bad file of three says nothing of the corpus.
     """
-    looked_at, refused = counts["files"] - counts["known"], counts["quarantined"]
+    looked_at = counts["files"] - counts["known"] - counts.get("older", 0) - counts.get("later", 0)
+    refused = counts["quarantined"]
     if refused >= FEW and refused > looked_at * percent / 100:
         raise QuarantineError(
             f"{refused} of {looked_at} new files are in quarantine, more than {percent:g} %: {counts['reasons']}; all "
             "rows are written. Is it the right source? --max-quarantined 100 lets it pass",
+            counts,
+        )
+    return counts
+
+
+def check_drift(counts: Counts) -> Counts:
+    """The counts; raises DriftError where a figure of a run's images or probabilities has drifted."""
+    if names := counts["drift"]["drifted"]:
+        figures = counts["drift"]["figures"]
+        most = max(names, key=lambda name: figures[name]["psi"])
+        raise DriftError(
+            f"{counts['images']} images are unlike those that model {counts['model_id']} was validated on: "
+            f"{', '.join(names)} (most of all {most}: PSI {figures[most]['psi']:.2f}); all rows are written. Another "
+            "machine, protocol or group of patients? --drift report lets it pass",
             counts,
         )
     return counts
@@ -83,7 +100,10 @@ def versions(*packages: str) -> dict[str, str]:
     }
 
 
-def raised_on_executor(text: str) -> str | None:
-    """The last line of an executor's traceback where it is an error of ours, without the frames around it."""
+def raised_on_executor(text: str) -> tuple[str, str] | None:
+    """Name and message of an error of ours in an executor's traceback, without the frames around it."""
     lines = [line for line in text.splitlines() if line.startswith("pneumospark.errors.")]
-    return lines[-1].removeprefix("pneumospark.errors.") if lines else None
+    if not lines:
+        return None
+    name, _, message = lines[-1].removeprefix("pneumospark.errors.").partition(": ")
+    return name, message

@@ -151,6 +151,18 @@ def pixel_rows(stock: Stock, store: Store, splits: tuple[str, ...], most: int) -
                 yield row | {"patient_id": row["patient_id"] or row["image_id"]}
 
 
+def patients(stock: Stock, store: Store, split: str) -> int:
+    """How many patients the labelled rows of a split are of; an image of no known patient is one of its own."""
+    wanted = (
+        (pyarrow.dataset.field(VERSION_COLUMNS[stock.column]) == stock.version)
+        & pyarrow.dataset.field("label").isin(LABELS)
+        & (pyarrow.dataset.field("split") == split)
+    )
+    table = _files(stock.uri, store).to_table(columns=["run_id", "image_id", "patient_id"], filter=wanted).to_pandas()
+    table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stock.stale)]
+    return int(table["patient_id"].fillna(table["image_id"]).nunique())
+
+
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:
     """The table's files, listed here: pyarrow would take the zero-byte markers of S3 writers for some of them."""
     filesystem, root = store.filesystem(uri), plain(uri)

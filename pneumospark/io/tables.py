@@ -1,5 +1,6 @@
 """Parquet tables: read with a checked schema, and append as a run's own folder, so that a dead run harms nobody."""
 
+import re
 import secrets
 from datetime import UTC, datetime
 
@@ -8,9 +9,9 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from pneumospark.errors import TableError
+from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.files import literal, store_of
-from pneumospark.schemas import FEATURES, PREPARED, STALE
+from pneumospark.schemas import ADDED_LATER, FEATURES, PREDICTIONS, PREPARED, STALE
 
 STALE_FOLDER = "_stale/rows"
 """Below a table: readers pass over names that begin with "_"."""
@@ -26,12 +27,16 @@ PARQUET = {
 }
 
 
-def new_run_id() -> str:
+def new_run_id(name: str | None = None) -> str:
     """A new id: time and chance; of two runs of a table, which lock each other out, the later one's is the greater.
 
-    It begins with a letter, or Spark would read it back as a number.
+    It begins with a letter, or Spark would read it back as a number. A run's `name` takes the place of chance and not
+    that of the time: which of a path's rows counts goes by the order of the ids, and a run that is tried again under
+    its name must not commit into the folder of the dead one.
     """
-    return f"r{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+        raise ConfigError(f"--run-id {name!r}: expected 1 to 100 letters, digits, dots, underlines and dashes")
+    return f"r{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{name or secrets.token_hex(3)}"
 
 
 def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool = False) -> DataFrame:
@@ -44,7 +49,12 @@ def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool 
         return spark.createDataFrame([], schema).where("false")  # so Spark knows, and leaves out the joins with it
     if table is None:
         raise TableError(f"{uri}: expected a Parquet table, found none")
-    check(table, schema, uri)
+    if schema == PREDICTIONS and (lacking := ADDED_LATER.difference(table.columns)):
+        check(table, StructType([field for field in schema if field.name not in lacking]), uri)
+    else:
+        check(table, schema, uri)
+    if schema == PREDICTIONS:  # Spark goes by one file's columns, and runs of before and after may lie side by side
+        table = spark.read.schema(schema).parquet(literal(uri))
     return table.select(*schema.names)
 
 

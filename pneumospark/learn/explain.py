@@ -1,7 +1,8 @@
 """Where a network looked: Grad-CAM over the last feature map of any of our Keras models, nested ones too."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,15 +22,24 @@ def grad_cam(network: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.floa
     of a reason (Adebayo et al. 2018, arXiv:1810.03292).
     Raises BundleError for a network without feature maps, or with more than one output.
     """
+    return np.asarray(_heat(network, tf.constant(pixels)), np.float32)
+
+
+def compiled_grad_cam(network: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """`grad_cam` of one network, for many calls: its graph is made once, by the first of them."""
+    heat = tf.function(partial(_heat, network), reduce_retracing=True)
+    return lambda pixels: np.asarray(heat(tf.constant(pixels)), np.float32)
+
+
+def _heat(network: keras.Model, pixels: tf.Tensor) -> tf.Tensor:
     if network.output_shape[-1] != 1:
         raise BundleError(f"Grad-CAM: expected a network of one output, found {network.output_shape[-1]}")
     layer = last_map(network)
     with tf.GradientTape() as tape, _logit(network), _recorded(layer, tape) as maps:
-        score = tf.reduce_sum(network(tf.constant(pixels), training=False))
+        score = tf.reduce_sum(network(pixels, training=False))
     weights = tf.reduce_mean(tape.gradient(score, maps[-1]), axis=(1, 2), keepdims=True)  # (n, 1, 1, channels)
     found = tf.nn.relu(tf.reduce_sum(weights * maps[-1], axis=-1))
-    largest = tf.reduce_max(found, axis=(1, 2), keepdims=True)
-    return np.asarray(tf.math.divide_no_nan(found, largest), np.float32)
+    return tf.math.divide_no_nan(found, tf.reduce_max(found, axis=(1, 2), keepdims=True))
 
 
 def last_map(network: keras.Model) -> keras.layers.Layer:

@@ -28,7 +28,8 @@ def shown(paths: str, key: bytes | None) -> Show:
         return str
     if not key:
         raise ConfigError("paths = hashed: expected a secret to hash them with in PNEUMOSPARK_PATIENT_KEY, or a file")
-    return lambda path: HASHED + hidden(f"path {path}", key)
+    # A path that a table holds hashed already is left as it is: what is read is no path of a store then.
+    return lambda path: path if path.startswith(HASHED) else HASHED + hidden(f"path {path}", key)
 
 
 def hidden(text: str, key: bytes | None) -> str:

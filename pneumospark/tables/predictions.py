@@ -1,6 +1,5 @@
-"""The `predictions` table: read, prepare and predict each file in one pass on the executors."""
+"""The `predictions` table: load, predict and look at each image in one pass on the executors."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,15 +11,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from pneumospark.errors import DecodeError
-from pneumospark.pixels.prepare import pixels_of
-from pneumospark.schemas import PREDICTIONS
+from pneumospark.pixels.facts import pixel_facts
+from pneumospark.pixels.heat import hottest
+from pneumospark.schemas import EXPLAINED, EXPLANATIONS, PREDICTIONS, SIDES
 from pneumospark.spec import ImageSpec
-from pneumospark.tables.images import Read, Row, packed, without_run_id
+from pneumospark.tables.images import Row, packed, without_run_id
+from pneumospark.tables.origins import Loaded
 from pneumospark.tables.paths import Show
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+Explain = Callable[[NDArray[np.uint8]], list[tuple[bytes, NDArray[np.float32]]]]
+"""(n, height, width, channels) uint8 -> for each a picture as PNG, and heat (h, w) of 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -33,56 +37,99 @@ class Scorer:
     threshold: float
     scored_at: datetime
     batch_size: int
-    max_pixels: int
     show: Show = str  # paths
+    statistics: bool = True  # of the pixels, for drift
+    explain: str = "positives"  # or "all", where explanations are wanted
 
 
 def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
-    """Files that have no row in `done`, one model's predictions, which is younger than the file itself."""
-    scores = done.groupBy("path").agg(F.max("scored_at").alias("scored_at"))
-    due = F.col("scored_at").isNull() | (F.col("scored_at") < F.col("modified_at"))
-    return files.join(scores, "path", "left").where(due).select(*files.columns)
+    """Files that have no row in `done`, a model's predictions that count, of the very file that is listed now.
+
+    Another length or time is another file, an older time as well. Tables tell the bytes: there, image_id decides. Rows
+    of before 0.2 have no length: there, a file counts as scored that is older than its row.
+    """
+    known = done.select("path", *(F.col(name).alias(f"known_{name}") for name in ("image_id", *_TIMES)))
+    if "image_id" in files.columns:
+        same = F.col("image_id") == F.col("known_image_id")
+    else:
+        same = (F.col("length") == F.col("known_length")) & (F.col("modified_at") == F.col("known_modified_at"))
+        same |= F.col("known_length").isNull() & (F.col("modified_at") <= F.col("known_scored_at"))
+    return files.join(known, "path", "left").where(~F.coalesce(same, F.lit(False))).select(*files.columns)
 
 
-def predictions(files: DataFrame, read: Read, make_predict: Callable[[], Predict], scorer: Scorer) -> DataFrame:
-    """PREDICTIONS rows (without run_id) of those files (LISTED) that decode.
+_TIMES = ("length", "modified_at", "scored_at")
 
-    `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n,) probability.
+
+def predictions(
+    rows: DataFrame,
+    load: Callable[[Row], Loaded],
+    make_predict: Callable[[], Predict],
+    scorer: Scorer,
+    make_explain: Callable[[], Explain] | None = None,
+) -> DataFrame:
+    """PREDICTIONS rows (without run_id) of those rows of an Origin that `load` without a DecodeError.
+
+    `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n,) probability. With
+    `make_explain`, called where a task first needs it, rows have the columns EXPLAINED besides.
     """
     schema = without_run_id(PREDICTIONS)
+    if make_explain:
+        schema = StructType([*schema, *EXPLAINED])
 
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
-        predict = make_predict()
-        images = _prepared((row for batch in batches for row in batch.to_pylist()), read, scorer)
+    def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
+        predict, explain = make_predict(), None
+        images = _loaded((row for batch in batches for row in batch.to_pylist()), load)
         while chunk := list(islice(images, scorer.batch_size)):
-            yield from _scored(chunk, predict, scorer)
+            found = list(_scored(chunk, predict, scorer))
+            wanted = [place for place, row in enumerate(found) if _explains(row, scorer)] if make_explain else []
+            if make_explain and wanted:
+                explain = explain or make_explain()
+                for place, told in zip(wanted, _explained([chunk[n][1] for n in wanted], explain, scorer), strict=True):
+                    found[place] |= told
+            yield from found
 
-    return files.mapInArrow(lambda batches: packed(rows(batches), schema), schema)
+    return rows.mapInArrow(lambda batches: packed(scored(batches), schema), schema)
 
 
-def prepare_file(file: Row, read: Read, scorer: Scorer) -> tuple[str, NDArray[np.uint8]]:
-    """image_id and prepared pixels of one file, the same way as in training; raises DecodeError."""
-    content = read(file["path"])
-    return hashlib.sha256(content).hexdigest(), pixels_of(content, scorer.spec, scorer.max_pixels)
+def explanations(rows: DataFrame, done: DataFrame) -> DataFrame:
+    """EXPLANATIONS rows (without run_id) of predictions that have been explained, without those that are in `done`."""
+    key = ["path", "image_id", "model_id"]
+    new = rows.where(F.col("png").isNotNull()).join(done.select(*key).distinct(), key, "left_anti")
+    return new.select(*without_run_id(EXPLANATIONS).names)
 
 
-def _prepared(files: Iterator[Row], read: Read, scorer: Scorer) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    for file in files:
+def _loaded(rows: Iterator[Row], load: Callable[[Row], Loaded]) -> Iterator[tuple[Row, Loaded]]:
+    for row in rows:
         try:
-            yield file["path"], *prepare_file(file, read, scorer)
+            image = load(row)
         except DecodeError:  # looked at again for the quarantine, as in `images.refused`
             continue
+        yield {name: row[name] for name in ("path", "length", "modified_at")}, image
 
 
-def _scored(chunk: list[tuple[str, str, NDArray[np.uint8]]], predict: Predict, scorer: Scorer) -> Iterator[Row]:
-    probabilities = predict(np.stack([pixels for _, _, pixels in chunk]))
+def _scored(chunk: list[tuple[Row, Loaded]], predict: Predict, scorer: Scorer) -> Iterator[Row]:
+    probabilities = predict(np.stack([image.pixels for _, image in chunk]))
     common: dict[str, Any] = {
         "threshold": scorer.threshold,
         "model_id": scorer.model_id,
         "spec": scorer.spec.fingerprint(),
         "scored_at": scorer.scored_at,
+        **dict.fromkeys(EXPLAINED.names),
     }
-    for (path, image_id, _), probability in zip(chunk, probabilities.tolist(), strict=True):
+    for (file, image), probability in zip(chunk, probabilities.tolist(), strict=True):
         label = scorer.labels[int(probability >= scorer.threshold)]
-        row = {"image_id": image_id, "path": scorer.show(path), "probability": probability, "prediction": label}
-        yield row | common
+        row = {"image_id": image.image_id, "path": scorer.show(file["path"])}
+        facts = pixel_facts(image.pixels) if scorer.statistics else None
+        yield file | row | {"probability": probability, "prediction": label, "statistics": facts} | common
+
+
+def _explains(row: Row, scorer: Scorer) -> bool:
+    return scorer.explain == "all" or row["prediction"] == scorer.labels[1]
+
+
+def _explained(images: list[Loaded], explain: Explain, scorer: Scorer) -> Iterator[Row]:
+    """EXPLAINED of each image."""
+    for image, (png, heat) in zip(images, explain(np.stack([image.pixels for image in images])), strict=True):
+        box = hottest(heat, scorer.spec, image.width, image.height)
+        in_pixels = box and dict(zip(SIDES, box.in_pixels(image.width, image.height), strict=True))
+        yield {"png": png, "box": in_pixels, "relative_box": box and box._asdict()}

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import reduce
 from itertools import islice
 
@@ -10,7 +10,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pneumospark.errors import DecodeError, SourceError
+from pneumospark.errors import ConfigError, DecodeError, SourceError
 from pneumospark.schemas import LISTED
 
 ListFolder = Callable[[str], Iterable[tuple[str, bool, int, datetime]]]
@@ -56,6 +56,17 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
 def without_known(files: DataFrame, known: DataFrame) -> DataFrame:
     """Files that are not in `known` with the same path, length and modification time: the new and the changed ones."""
     return files.join(known.select(*LISTED.names).distinct(), LISTED.names, "left_anti")
+
+
+def modified_since(files: DataFrame, since: str | None) -> DataFrame:
+    """Files whose time is not before `since`, ISO 8601, UTC unless it says otherwise; raises ConfigError for others."""
+    if since is None:
+        return files
+    try:
+        time = datetime.fromisoformat(since)
+    except ValueError as error:
+        raise ConfigError(f"--since {since!r}: expected a time such as 2026-11-24 or 2026-11-24T18:00") from error
+    return files.where(F.col("modified_at") >= F.lit(time if time.tzinfo else time.replace(tzinfo=UTC)))
 
 
 def settled(refusals: DataFrame, retry: bool) -> DataFrame:

@@ -1,0 +1,36 @@
+"""Summaries of the runs of a table, one JSON file each in its `_runs/`: readers of the table pass over that name."""
+
+import json
+from typing import Any
+
+from pneumospark.io.drivers import FAILURES
+from pneumospark.io.files import Store, canonical
+
+FOLDER = "_runs"
+Summary = dict[str, Any]
+
+
+def record(summary: Summary, table_uri: str, store: Store, also: str | None = None) -> None:
+    """Write a run's summary beside its rows, and to the file `also`."""
+    content = json.dumps(summary, indent=2).encode()
+    store.put(f"{table_uri}/{FOLDER}/{summary['run_id']}.json", content)
+    if also:
+        store.put(canonical(also), content)
+
+
+def last(table_uri: str, store: Store, most: int) -> list[Summary]:
+    """The summaries of the last runs, the oldest first; one that was cut off by a kill is left out."""
+    folder = f"{table_uri}/{FOLDER}"
+    if not store.exists(folder):
+        return []
+    names = sorted(entry.path for entry in store.list_folder(folder) if entry.path.endswith(".json"))
+    found = [_parsed(name, store) for name in names[-most:]]
+    return [summary for summary in found if summary]
+
+
+def _parsed(path: str, store: Store) -> Summary | None:
+    try:
+        summary: Summary = json.loads(store.fetch(path))
+    except (*FAILURES, ValueError):
+        return None
+    return summary

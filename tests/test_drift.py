@@ -1,0 +1,119 @@
+"""Drift: quiet where nothing has changed, however few the images, and loud where something has."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from images import real
+from scipy.stats import ks_2samp
+
+from pneumospark.labels import from_path
+from pneumospark.learn import drift
+from pneumospark.pixels.facts import PIXEL_FACTS, pixel_facts
+from pneumospark.pixels.prepare import pixels_of
+from pneumospark.spec import ImageSpec
+
+LIMITS = (0.25, 0.2, 0.001)
+"""The settings' own: PSI, KS, chance."""
+
+figures = st.lists(st.integers(0, 30), min_size=drift.FEWEST, max_size=80).map(lambda many: np.array(many) / 30)
+
+
+def compared(reference: dict, found: dict[str, np.ndarray]) -> dict:
+    edges = {name: figure["edges"] for name, figure in reference["figures"].items()}
+    return drift.compare(reference, {name: drift.binned(name, found[name], edges[name]) for name in edges}, *LIMITS)
+
+
+@given(figures, figures)
+def test_the_bins_keep_every_image_and_what_they_say_of_the_distance(before: np.ndarray, now: np.ndarray) -> None:
+    name = drift.PROBABILITY
+    kept = drift.reference({name: before}, len(before))
+    edges = kept["figures"][name]["edges"]
+    counts = drift.binned(name, now, edges)
+    assert counts.sum() == len(now) and len(counts) == len(edges) + 1 <= drift.BINS
+    assert sum(kept["figures"][name]["counts"]) == len(before) and all(kept["figures"][name]["counts"])
+    ks = compared(kept, {name: now})["figures"][name]["ks"]
+    old, new = (drift.rounded(name, values) for values in (before, now))
+    at_edges = [abs(np.mean(old <= edge) - np.mean(new <= edge)) for edge in np.float32(edges)]
+    assert ks == pytest.approx(max(at_edges, default=0), abs=1e-4)
+    assert ks <= ks_2samp(old, new, method="asymp").statistic + 1e-4
+    assert compared(kept, {name: before})["drifted"] == []
+
+
+def test_the_index_is_that_of_the_formula() -> None:
+    expected, found = np.array([50_000, 50_000]), np.array([25_000, 75_000])
+    by_hand = (0.25 - 0.5) * np.log(0.25 / 0.5) + (0.75 - 0.5) * np.log(0.75 / 0.5)
+    assert drift.population_stability(expected, found) == pytest.approx(by_hand, abs=1e-4)
+    assert drift.population_stability(expected, np.array([0, 10])) < 10  # an empty bin is no infinity
+
+
+@pytest.mark.parametrize("images", [20, 50, 200, 500])
+def test_nights_of_any_size_are_quiet_and_shifted_ones_are_not(images: int) -> None:
+    random = np.random.default_rng(images)
+    names = [drift.PROBABILITY, *PIXEL_FACTS]
+
+    def drawn(many: int, shift: float = 0) -> dict[str, np.ndarray]:
+        return {name: random.beta(2 + shift, 2, many) for name in names}
+
+    kept = drift.reference(drawn(600), 600)
+    assert sum(bool(compared(kept, drawn(images))["drifted"]) for _ in range(200)) <= 2
+    loud = [compared(kept, drawn(images, shift=4))["drifted"] for _ in range(20)]
+    assert all(loud) and (images < 50 or all(set(found) == set(names) for found in loud))
+
+
+def test_images_of_one_patient_count_less() -> None:
+    random = np.random.default_rng(0)
+    before, now = random.normal(size=400), random.normal(0.5, 1, size=60)
+    apart, alike = (
+        compared(drift.reference({drift.PROBABILITY: before}, patients), {drift.PROBABILITY: now})
+        for patients in (400, 100)
+    )
+    of = drift.PROBABILITY
+    assert alike["figures"][of]["psi_by_chance"] == pytest.approx(4 * apart["figures"][of]["psi_by_chance"], rel=1e-3)
+    assert alike["figures"][of]["psi"] == apart["figures"][of]["psi"]
+    assert alike["figures"][of]["ks_p"] > apart["figures"][of]["ks_p"]
+
+
+def test_of_too_few_images_nothing_is_said() -> None:
+    values = np.linspace(0, 1, 50)
+    kept = drift.reference({drift.PROBABILITY: values}, 50)
+    found = compared(kept, {drift.PROBABILITY: np.ones(drift.FEWEST - 1)})
+    assert (found["drifted"], found["said"]) == ([], "nothing of fewer than 20 images")
+    with pytest.raises(ValueError, match="expected 20 validation images at least, got 19"):
+        drift.reference({drift.PROBABILITY: values[:19]}, 19)
+
+
+def test_real_nights_of_the_same_children_are_quiet_and_those_of_another_hospital_loud() -> None:
+    """Pixels alone: the reference is of 350 children, a night is of others."""
+    children = real("chest_xray/train/*/*.jp*g")
+    adults = real("external/**/*.jp*g")
+    if not (children and adults):
+        pytest.skip("no real images beside the checkout")
+    random = np.random.default_rng(3)
+    of_patient = defaultdict(list)
+    for path in children:
+        of_patient[from_path(f"{path.parent.name}/{path.name}").patient_id or path.name].append(str(path))
+    patients = [of_patient[name] for name in random.permutation(sorted(of_patient))]
+    before, after = patients[:350], patients[350:]
+    kept = drift.reference(looked_at(np.concatenate(before)), len(before))
+    nights = np.concatenate(after)
+    for images in (20, 50, 200):
+        for start in range(0, 600, 200):
+            assert compared(kept, looked_at(nights[start : start + images]))["drifted"] == []
+    others = [str(path) for path in random.permutation(np.array([str(path) for path in adults]))[:100]]
+    assert len(compared(kept, looked_at(others))["drifted"]) > 2
+
+
+def looked_at(paths) -> dict[str, np.ndarray]:
+    """PIXEL_FACTS of files as the recipe prepares them; the probability is left out of play."""
+    for path in paths:
+        if path not in SEEN:
+            SEEN[path] = pixel_facts(pixels_of(Path(path).read_bytes(), ImageSpec()))
+    found = {name: np.array([SEEN[path][name] for path in paths]) for name in PIXEL_FACTS}
+    return found | {drift.PROBABILITY: np.linspace(0, 1, len(paths))}
+
+
+SEEN: dict[str, dict[str, float]] = {}
