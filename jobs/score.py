@@ -24,16 +24,16 @@ from pneumospark.io.metering import Meter, Stopwatch, boot_seconds
 from pneumospark.io.run import Counts, check_drift, check_quarantined, log, run, versions
 from pneumospark.io.runs_page import SHOWN, write_runs_page
 from pneumospark.io.session import session, ship
-from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read, read_stale
+from pneumospark.io.tables import FILE_BYTES, SEEN_FOLDER, append, new_run_id, read, read_stale
 from pneumospark.learn.drift import binned, compare
 from pneumospark.learn.explainer import make_explain
 from pneumospark.pixels import dicom_header
-from pneumospark.schemas import EXPLANATIONS, IMAGES, PREDICTIONS, PREPARED, QUARANTINE
+from pneumospark.schemas import EXPLANATIONS, IMAGES, PREDICTIONS, PREPARED, QUARANTINE, SEEN
 from pneumospark.settings import parse
 from pneumospark.tables import drift, origins, paths, quality
 from pneumospark.tables.history import current, refused_now, unmarked
 from pneumospark.tables.images import refused
-from pneumospark.tables.predictions import Scorer, explanations, predictions, unscored
+from pneumospark.tables.predictions import Scorer, explanations, predictions, unchanged, unscored
 from pneumospark.tables.sources import changed, list_files, modified_since, settled, without_known
 
 
@@ -99,6 +99,7 @@ class Plan(NamedTuple):
 
     origin: origins.Origin
     files: DataFrame
+    touched: DataFrame | None  # SEEN: hold what they held
     counts: Counts
     meter: Meter
     show: paths.Show
@@ -122,8 +123,10 @@ def _plan(job: Job) -> Plan:
             refusals = refusals.where("stage = 'score'")
         refusals = settled(refused_now(refusals, done), config.retry_quarantine)
         done = paths.as_listed(done, listed, show)
-        due = without_known(unscored(listed, done), paths.as_listed(refusals, listed, show))
-        files = (due if origin.is_table else changed(due, done, meter.read)).persist()
+        seen = paths.as_listed(read(spark, _seen_uri(config), SEEN, missing_ok=True), listed, show)
+        due = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)).persist()
+        files = due if origin.is_table else changed(due, done, meter.read).persist()
+        touched = None if origin.is_table else unchanged(due, files, done)
         total = files.count()
         if config.limit and total > config.limit:
             files = files.orderBy("path").limit(config.limit).persist()
@@ -131,7 +134,11 @@ def _plan(job: Job) -> Plan:
     counts = {"files": found, "older": found - recent, "known": recent - total, "later": total - size["files"]}
     counts |= {"to_score": size["files"], "bytes_to_score": size["bytes"]}
     log.info("score: %d files, %d of them to score by model %s", found, size["files"], model.model_id)
-    return Plan(origin, files, counts, meter, show)
+    return Plan(origin, files, touched, counts, meter, show)
+
+
+def _seen_uri(config: ScoreConfig) -> str:
+    return f"{canonical(config.predictions)}/{SEEN_FOLDER}"
 
 
 def _origin(job: Job, meter: Meter) -> origins.Origin:
@@ -151,7 +158,7 @@ def _origin(job: Job, meter: Meter) -> origins.Origin:
 
 def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     spark, config, _, model, time = job
-    origin, files, found, meter, show = plan
+    origin, files, touched, found, meter, show = plan
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
     of_run = F.col("run_id") == run_id
     shipped = f"bundle-{model.model_id}"
@@ -185,6 +192,8 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
         still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, files, show)), show)
         quality.check_all_accounted(still, "score")
     with time("counting"):
+        if touched and not touched.isEmpty():
+            append(paths.as_shown(touched, show), _seen_uri(config), SEEN, run_id)
         outcome = {
             "images": scored,
             "quarantined": quarantined,

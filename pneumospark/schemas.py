@@ -25,6 +25,9 @@ SIDES = ("left", "top", "right", "bottom")
 LISTED = _struct(("path", STRING), ("length", LONG), ("modified_at", TIME))
 """What a listing says of a file, before anyone reads it."""
 
+SEEN = _struct(*((field.name, field.dataType) for field in LISTED), ("image_id", STRING), ("run_id", STRING))
+"""A file that was copied anew or touched and holds what it held, so that it is read for this once."""
+
 LABELS = _struct(
     ("patient_id", STRING),
     ("label", STRING),

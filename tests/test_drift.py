@@ -1,5 +1,6 @@
 """Drift: quiet where nothing has changed, however few the images, and loud where something has."""
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from images import real
 from scipy.stats import ks_2samp
 
+from pneumospark.io import runs
+from pneumospark.io.files import Store
+from pneumospark.io.runs_page import write_runs_page
 from pneumospark.labels import from_path
 from pneumospark.learn import drift
 from pneumospark.pixels.facts import PIXEL_FACTS, pixel_facts
@@ -117,3 +121,38 @@ def looked_at(paths) -> dict[str, np.ndarray]:
 
 
 SEEN: dict[str, dict[str, float]] = {}
+
+
+def a_run(number: int, drifted: list[str], n: int = 60) -> dict:
+    figure = {"psi": 0.1 + number, "psi_by_chance": 0.4, "ks": 0.1, "ks_p": 0.5}
+    told = dict.fromkeys((drift.PROBABILITY, "mean", "sharpness"), figure)
+    return {
+        "run_id": f"r20261124T18{number:02}00000000-nightly",
+        "model_id": "0123456789abcdef",
+        **{"files": 1000 + n, "known": 1000, "images": n, "quarantined": 2, "seconds": 30.5},
+        "exit_code": 4 if drifted else 0,
+        "reasons": {"not_an_image": 2},
+        "drift": {"images": n, "figures": told, "drifted": drifted} if n else {"drifted": [], "said": "nothing: <b>"},
+        "versions": {"pyspark": "4.0.5"},
+    }
+
+
+def test_the_page_shows_the_last_runs_and_takes_text_for_text(tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/runs.html"
+    write_runs_page(uri, [a_run(0, []), a_run(1, ["mean", "sharpness"])], Store())
+    text = (tmp_path / "runs.html").read_text()
+    for shown in ("2026-11-24 18:01", "mean, sharpness", "drift", "not_an_image 2", "1,060", "0123456789abcdef"):
+        assert shown in text
+    assert text.index("18:01") < text.index("18:00") and "data:image/svg+xml" in text and "http://" not in text
+    write_runs_page(uri, [a_run(0, [], n=0)], Store())
+    assert "nothing: &lt;b&gt;" in (tmp_path / "runs.html").read_text()
+
+
+def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    table = f"file://{tmp_path}/predictions"
+    assert runs.last(table, Store(), 5) == []
+    for number in (2, 0, 1):
+        runs.record(a_run(number, []), table, Store(), also=f"{tmp_path}/out.json")
+    (tmp_path / "predictions/_runs/r20261124T1900.json").write_text('{"run_id": "r2026')
+    assert runs.last(table, Store(), 3) == [a_run(1, []), a_run(2, [])]
+    assert json.loads((tmp_path / "out.json").read_text()) == a_run(1, [])

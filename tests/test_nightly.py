@@ -106,7 +106,12 @@ def test_a_file_replaced_by_one_of_an_older_time_is_seen(way: Way, tables: Table
         os.utime(source / name, (time, time))
     again = tables.score(source, way.tables.bundle)
     assert (again["images"], again["known"]) == (2, 1)
-    assert tables.score(source, way.tables.bundle)["known"] == 3
+    os.utime(source / "0.png")  # touched: it is read once more to see that, and not every night
+    looked = [tables.score(source, way.tables.bundle) for _ in range(2)]
+    size = (source / "0.png").stat().st_size
+    assert [(run["known"], run["file_bytes"]) for run in looked] == [(3, size), (3, 0)]
+    write(source, {"0.png": png(31)})
+    assert tables.score(source, way.tables.bundle)["images"] == 1
 
 
 def test_a_table_of_before_is_gone_on_with(way: Way, tables: Tables, spark: SparkSession, tmp_path: Path) -> None:
@@ -119,7 +124,9 @@ def test_a_table_of_before_is_gone_on_with(way: Way, tables: Tables, spark: Spar
     future = 2e9
     os.utime(source / "1.png", (future, future))  # newer than its row: it is looked at, and holds what it held
     more = tables.score(source, way.tables.bundle)
-    assert (more["images"], more["known"]) == (1, 3)
+    assert (more["images"], more["known"]) == (1, 3) and more["file_bytes"] > (source / "new.png").stat().st_size
+    last = tables.score(source, way.tables.bundle)
+    assert (last["images"], last["known"], last["file_bytes"]) == (0, 4, 0)
     kept = read(spark, str(tables.predictions), PREDICTIONS).collect()
     assert sorted(row["length"] is None for row in kept) == [False, True, True, True]
 

@@ -13,6 +13,9 @@ from pneumospark.io.pages import encoded, render
 SHOWN = 60
 """Runs on the page."""
 
+LEAST = 0.01
+"""Where the axis of a logarithm ends: an index below it says nothing."""
+
 ENDED = {0: "done", 3: "many refused", 4: "drift"}
 Run = Mapping[str, Any]
 
@@ -33,11 +36,11 @@ def write_runs_page(uri: str, runs: Sequence[Run], store: Store) -> None:
 
 @plots.picture
 def drift_plot(axes: Axes, runs: Sequence[Run]) -> None:
-    """The population stability index of each figure over the runs, and the least that is drift in each run."""
+    """The population stability index of each figure over the runs, and what chance explains in each run."""
     told = [run["drift"] for run in runs if run["drift"].get("figures")]
     names = sorted({name for found in told for name in found["figures"]})
     for name in names:
-        values = [found["figures"].get(name, {}).get("psi", np.nan) for found in told]
+        values = [max(LEAST, found["figures"].get(name, {}).get("psi", np.nan)) for found in told]
         is_probability = name == "probability"
         colour = plots.ORANGE if is_probability else plots.BLUE
         label = {True: "probability", False: "of the pixels"}[is_probability]
@@ -46,11 +49,14 @@ def drift_plot(axes: Axes, runs: Sequence[Run]) -> None:
         if is_first:
             axes.plot([], [], color=colour, label=label)
     chance = [max((figure["psi_by_chance"] for figure in found["figures"].values()), default=np.nan) for found in told]
-    axes.plot(chance, color=plots.GREY, linestyle="--", linewidth=1, label="reached by chance, so few are the images")
-    axes.set_yscale("symlog", linthresh=0.5)
-    axes.set_xlabel("runs in which drift could be told, the newest at the right")
+    axes.plot(chance, color=plots.GREY, linestyle="--", linewidth=1, label="by chance")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=LEAST)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_xlabel("runs, the newest at the right")
     axes.set_ylabel("population stability index")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9)
 
 
 def _time(run: Run) -> str:

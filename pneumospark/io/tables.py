@@ -16,6 +16,8 @@ from pneumospark.schemas import ADDED_LATER, FEATURES, PREDICTIONS, PREPARED, ST
 STALE_FOLDER = "_stale/rows"
 """Below a table: readers pass over names that begin with "_"."""
 
+SEEN_FOLDER = "_seen/rows"
+
 FILE_BYTES = 128 * 2**20
 PARQUET = {
     "compression": "uncompressed",  # images are compressed already; Snappy on top cost about a third of the speed

@@ -16,11 +16,12 @@ from pyspark.sql.types import StructType
 from pneumospark.errors import DecodeError
 from pneumospark.pixels.facts import pixel_facts
 from pneumospark.pixels.heat import hottest
-from pneumospark.schemas import EXPLAINED, EXPLANATIONS, PREDICTIONS, SIDES
+from pneumospark.schemas import EXPLAINED, EXPLANATIONS, LISTED, PREDICTIONS, SIDES
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.images import Row, packed, without_run_id
 from pneumospark.tables.origins import Loaded
 from pneumospark.tables.paths import Show
+from pneumospark.tables.sources import without_known
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 Explain = Callable[[NDArray[np.uint8]], list[tuple[bytes, NDArray[np.float32]]]]
@@ -42,22 +43,27 @@ class Scorer:
     explain: str = "positives"  # or "all", where explanations are wanted
 
 
-def unscored(files: DataFrame, done: DataFrame) -> DataFrame:
+def unscored(files: DataFrame, done: DataFrame, seen: DataFrame) -> DataFrame:
     """Files that have no row in `done`, a model's predictions that count, of the very file that is listed now.
 
-    Another length or time is another file, an older time as well. Tables tell the bytes: there, image_id decides. Rows
-    of before 0.2 have no length: there, a file counts as scored that is older than its row.
+    Another length or time is another file, an older time as well, unless `seen` (SEEN) says that it held the same
+    bytes. Tables tell the bytes: there, image_id decides. Rows of before 0.2 have no length: there, a file counts as
+    scored that is older than its row.
     """
-    known = done.select("path", *(F.col(name).alias(f"known_{name}") for name in ("image_id", *_TIMES)))
+    key = ["path", "image_id"]
     if "image_id" in files.columns:
-        same = F.col("image_id") == F.col("known_image_id")
-    else:
-        same = (F.col("length") == F.col("known_length")) & (F.col("modified_at") == F.col("known_modified_at"))
-        same |= F.col("known_length").isNull() & (F.col("modified_at") <= F.col("known_scored_at"))
-    return files.join(known, "path", "left").where(~F.coalesce(same, F.lit(False))).select(*files.columns)
+        return files.join(done.select(*key), key, "left_anti")
+    again = seen.join(done.select(*key), key, "left_semi")
+    due = without_known(files, done.select(*LISTED.names).union(again.select(*LISTED.names)))
+    before = done.where(F.col("length").isNull()).select("path", "scored_at")
+    newer = F.col("scored_at").isNull() | (F.col("modified_at") > F.col("scored_at"))
+    return due.join(before, "path", "left").where(newer).select(*files.columns)
 
 
-_TIMES = ("length", "modified_at", "scored_at")
+def unchanged(due: DataFrame, files: DataFrame, done: DataFrame) -> DataFrame:
+    """SEEN rows (without run_id) of files that were due by their listing, and held the bytes of their row in `done`."""
+    touched = due.join(files.select("path"), "path", "left_anti")
+    return touched.join(done.select("path", "image_id"), "path").select(*LISTED.names, "image_id")
 
 
 def predictions(
