@@ -1,0 +1,97 @@
+"""Scoring against what others would use, with the same decoder, network and engine, in turn; prints a table.
+
+python tests/benchmark_score.py --bundle FOLDER [--files 3000] [--rounds 3] [--ways score,loop,ray,daft,notebook] \\
+    [--python OTHER_ENVIRONMENT/bin/python]
+
+The bundle must have a form for OpenVINO, which all but the notebook use. Ray Data and Daft run in an environment of
+their own (see tests/contenders.py); without --python they are left out. Seconds count from where each is ready for
+work: our session and the notebook's are up, the loop's processes are there, Ray is started. Loading the network counts.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "jobs"), str(ROOT / "tests")]
+
+from benchmark_ingest import CORES, repeat  # noqa: E402
+
+APART = ("ray", "daft")
+WAYS = ("score", "loop", "ray", "daft", "notebook")
+
+
+def ours(way: str, files: Path, bundle: Path, out: Path) -> float:
+    import score as job
+
+    started = time.perf_counter()
+    tables = ("--predictions", f"{out}/predictions", "--quarantine", f"{out}/quarantine")
+    counts = job.main(["--source", str(files), "--bundle", str(bundle), *tables, "--engine", "openvino"])
+    taken = time.perf_counter() - started
+    print(f"    {json.dumps(counts)}", file=sys.stderr)
+    return taken
+
+
+def other(way: str, python: str, paths: Path, bundle: Path, out: Path) -> float:
+    command = [python, ROOT / "tests" / "contenders.py", way, paths, bundle, out]
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    env.pop("PYSPARK_SUBMIT_ARGS", None)
+    done = subprocess.run([str(p) for p in command], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--python", help="of an environment with Ray and Daft")
+    data = Path(os.environ.get("PNEUMOSPARK_DATA") or ROOT.parent / "shared" / "data")
+    parser.add_argument("--source", type=Path, default=data / "originals")
+    given = parser.parse_args()
+    ways = [way for way in given.ways if given.python or way not in APART]
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = (
+        f"--master local[{CORES}] --driver-memory 4g --conf spark.ui.enabled=false "
+        "--conf spark.ui.showConsoleProgress=false pyspark-shell"
+    )
+    from pneumospark.io.session import session
+
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        files = repeat(given.source, folder / "files", given.files)
+        paths = folder / "paths.txt"
+        paths.write_text("\n".join(str(path) for path in sorted(files.rglob("*.*"))))
+        started = time.perf_counter()
+        session("benchmark")
+        print(f"{given.files} files, load {os.getloadavg()}, our session in {time.perf_counter() - started:.1f} s")
+        for number in range(given.rounds):
+            for way in ways:
+                out = folder / f"{way}{number}"
+                if way == "score":
+                    seconds[way].append(ours(way, files, given.bundle, out))
+                else:
+                    python = str(given.python) if way in APART else sys.executable
+                    seconds[way].append(other(way, python, paths, given.bundle, out))
+                print(
+                    f"round {number + 1}  {way:9} {seconds[way][-1]:7.1f} s  "
+                    f"{given.files / seconds[way][-1]:7.1f} images/s  load {os.getloadavg()[0]:.1f}",
+                    flush=True,
+                )
+                shutil.rmtree(out)
+    rates = {way: round(given.files / statistics.median(taken), 1) for way, taken in seconds.items()}
+    ratios = {way: round(rates["score"] / rate, 3) for way, rate in rates.items() if "score" in rates}
+    print(json.dumps({"images_per_second": rates, "score_to": ratios}))
+
+
+if __name__ == "__main__":
+    main()
