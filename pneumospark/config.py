@@ -9,11 +9,14 @@ from pneumospark.spec import ImageSpec
 LAYOUTS = ("auto", "folders", "nih", "manifest", "rsna", "dicom")
 PATHS = ("plain", "hashed")
 GIVEN = ("given", "given-test", "ignore")
-NETWORKS = ("published", "residual", "finetuned")
+NETWORKS = ("published", "residual", "residual-v2", "finetuned")
 AUGMENTATIONS = ("none", "light", "robust", "published")
 SCHEDULES = ("plateau", "cosine")
 ENGINES = ("auto", "tensorflow", "openvino")
 LOG_FORMATS = ("text", "json")
+OPTIMIZERS = ("adam", "sgd")
+CLASS_WEIGHTS = ("none", "balanced")
+PRECISIONS = ("auto", "float32", "mixed")
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
 
@@ -132,8 +135,8 @@ class TrainConfig:
         "which rows, where the table holds several: a spec's fingerprint, a backbone's id", None, value="ID"
     )
     network: str = option(
-        "published: the CNN of the published method, 500 x 500; residual: small, any size; finetuned: a backbone that "
-        "learns on",
+        "published: the CNN of the published method, 500 x 500; residual: small, any size; residual-v2: its like with "
+        "bottlenecks; finetuned: a backbone that learns on",
         "residual",
         NETWORKS,
     )
@@ -150,10 +153,39 @@ class TrainConfig:
     frozen: float = option(
         "share of the backbone's layers, from the input on, that learn nothing", 0.0, least=0, most=1
     )
+    head_epochs: int = option(
+        "so many epochs of --network finetuned come first in which only its new head learns", 0, least=0
+    )
+    finetune_rate: float | None = option(
+        "learning rate once the backbone learns, too, after --head-epochs; a tenth of --learning-rate if not given",
+        None,
+        least=1e-9,
+    )
+    dropout: float | None = option(
+        "share of what goes into the output (published: of each dense layer) that is dropped in training; not given: "
+        "the network's own, none for published",
+        None,
+        least=0,
+        most=0.95,
+    )
+    batch_normalisation: bool = option("of --network published: after each convolution", False)
+    l1: float = option("of --network published: penalty on the size of kernels", 0.0, least=0)
+    l2: float = option("of --network published: penalty on the square of kernels", 0.0, least=0)
+    mean_normalised: bool = option("of --network published: each image less its own mean", False)
     epochs: int = option("passes over the training split at most", 30, least=1)
     seed: int = option("of weights, order and augmentation", 0, least=0)
     batch_size: int = option("images per step", 32, least=1)
-    learning_rate: float = option("of Adam at the start", 1e-3, least=1e-9)
+    optimizer: str = option("sgd: with Nesterov's momentum of 0.9", "adam", OPTIMIZERS)
+    learning_rate: float = option("of the optimizer at the start", 1e-3, least=1e-9)
+    class_weights: str = option(
+        "balanced: each class of the training split weighs the same; none: each image", "none", CLASS_WEIGHTS
+    )
+    precision: str = option(
+        "mixed: bfloat16 while it learns, the bundle stays float32; auto: that where every GPU multiplies it, never on "
+        "a CPU",
+        "auto",
+        PRECISIONS,
+    )
     schedule: str = option(
         "plateau: the rate falls when the validation loss does not, training stops early and keeps the best weights; "
         "cosine: the rate falls to 0 over all epochs, and the last weights are kept",
@@ -168,7 +200,11 @@ class TrainConfig:
         "light",
         AUGMENTATIONS,
     )
-    threshold: str = option("how validation chooses the operating point", "youden", value="0.5|youden|sensitivity=0.95")
+    threshold: str = option(
+        "how validation chooses the operating point; costs=FN:FP: what a missed pneumonia and a false alarm cost",
+        "youden",
+        value="0.5|youden|sensitivity=0.95|costs=5:1",
+    )
     shuffle_rows: int = option("rows in the shuffle buffer; 0 shuffles row groups only", 2048, least=0)
     cache_folder: str | None = option(
         "on a local disk: the feed copies the table's files there and reads the store in the first epoch only",
@@ -179,6 +215,7 @@ class TrainConfig:
     devices: tuple[str, ...] = option(
         "to spread each batch over, as TensorFlow names them; none: all GPUs", (), value="DEVICE,..."
     )
+    tensorboard: str | None = option("local folder for TensorBoard's log of each epoch", None, value="FOLDER")
 
 
 @dataclass(frozen=True)

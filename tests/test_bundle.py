@@ -45,6 +45,17 @@ def test_what_was_written_is_read(uri: str) -> None:
     np.testing.assert_allclose(loaded(pixels), written(pixels), atol=1e-6)
 
 
+def test_table_and_curves_of_the_training_lie_beside_the_model_and_have_no_part_in_its_id(uri: str) -> None:
+    history = {"loss": [0.7, 0.5, 0.4], "val_loss": [0.6, 0.55, 0.5], "learning_rate": [1e-3, 1e-3, 1e-4]}
+    model_id = bundle.write(uri, model(), facts(history=history), STORE)
+    folder = Path(uri.removeprefix("file://"))
+    lines = (folder / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,val_loss,learning_rate" and lines[3] == "3,0.4,0.5,0.0001"
+    assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
+    (folder / "history.png").unlink()
+    assert bundle.read(uri, STORE).model_id == model_id
+
+
 def test_a_bundle_is_never_overwritten(uri: str) -> None:
     bundle.write(uri, model(), facts(), STORE)
     with pytest.raises(BundleError, match="a bundle is there already and a bundle is never changed"):

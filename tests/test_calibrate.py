@@ -60,11 +60,39 @@ def test_a_target_sensitivity_is_reached(data: st.DataObject, target: float) -> 
     assert (probability[truth == 1] >= threshold).mean() >= target
 
 
-@pytest.mark.parametrize("rule", ["best", "0", "1", "1.5", "sensitivity", "sensitivity=", "sensitivity=2", "youden=1"])
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 9), st.integers(1, 9))
+def test_no_threshold_costs_less(data: st.DataObject, missed: int, alarm: int) -> None:
+    probability = np.array(data.draw(st.lists(st.floats(0.01, 0.99), min_size=4, max_size=30)))
+    truth = np.arange(len(probability)) % 2
+
+    def cost(threshold: float) -> int:
+        called = probability >= threshold
+        return int(missed * np.sum((truth == 1) & ~called) + alarm * np.sum((truth == 0) & called))
+
+    chosen = choose_threshold(truth, probability, f"costs={missed}:{alarm}")
+    assert cost(chosen) == min(map(cost, [*probability, 1.0]))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "best",
+        "0",
+        "1",
+        "1.5",
+        "sensitivity",
+        "sensitivity=",
+        "sensitivity=2",
+        "youden=1",
+        "costs",
+        "costs=5",
+        "costs=1:-1",
+    ],
+)
 def test_another_rule_is_an_error(rule: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"train.threshold: expected a number in \(0, 1\), youden or sensitivity=0.95"
-    ):
+    known = r"train.threshold: expected a number in \(0, 1\), youden, sensitivity=0.95 or costs=5:1, got"
+    with pytest.raises(ConfigError, match=known):
         choose_threshold(TRUTH, PROBABILITY, rule)
 
 

@@ -35,7 +35,8 @@ def image_id(number: int) -> str:
 def row(number: int, **other: Any) -> dict[str, Any]:
     """A prepared row whose pixels tell its number."""
     pixels = np.full(SHAPE, number, np.uint8).tobytes()
-    return {"image_id": image_id(number), "label": LABELS[number % 2], "pixels": pixels, "spec": "abc"} | other
+    facts = {"image_id": image_id(number), "patient_id": None if number % 4 == 3 else f"p{number // 2}"}
+    return facts | {"label": LABELS[number % 2], "pixels": pixels, "spec": "abc"} | other
 
 
 def write(table: Path, run: str, split: str, rows: list[dict[str, Any]], rows_a_group: int = 4) -> None:
@@ -90,6 +91,13 @@ def test_pixels_and_labels_belong_together_and_are_exact(table: Path) -> None:
 
 def test_validation_comes_in_the_order_of_the_files(table: Path) -> None:
     assert numbers(feed(table, None, "validation").batches(3)) == list(range(40, 48))
+
+
+def test_the_patients_of_validation_come_in_the_same_order_and_an_image_without_one_is_its_own(table: Path) -> None:
+    rows = feed(table, None, "validation")
+    numbers(rows.batches(3))
+    expected = [image_id(number) if number % 4 == 3 else f"p{number // 2}" for number in range(40, 48)]
+    assert rows.patients.tolist() == expected
 
 
 def test_a_seed_gives_the_same_order_and_another_seed_another(table: Path) -> None:
@@ -288,7 +296,8 @@ def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
 
 def features(number: int) -> dict[str, Any]:
     vector = [float(number), number + 0.5]
-    return {"image_id": image_id(number), "label": LABELS[number % 2], "features": vector, "backbone": "b"}
+    facts = {"image_id": image_id(number), "patient_id": f"p{number}", "label": LABELS[number % 2]}
+    return facts | {"features": vector, "backbone": "b"}
 
 
 def test_features_of_backbones_of_two_lengths(tmp_path: Path) -> None:

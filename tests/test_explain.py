@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pneumospark.errors import BundleError
-from pneumospark.learn import network
+from pneumospark.learn import cnn, network
 from pneumospark.learn.explain import grad_cam, last_map
 
 pytestmark = pytest.mark.tensorflow
@@ -66,7 +66,7 @@ def fine_tuned(shape: tuple[int, int, int]) -> keras.Model:
 
 @pytest.mark.parametrize(
     ("build", "size"),
-    [(fine_tuned, (16, 16)), (network.residual, (4, 4)), (network.published, (2, 2)), (of_features, (32, 32))],
+    [(fine_tuned, (16, 16)), (cnn.residual, (4, 4)), (cnn.published, (2, 2)), (of_features, (32, 32))],
 )
 def test_every_kind_of_network(build, size: tuple[int, int]) -> None:
     model = build((128, 128, 1))

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logit
 
 from pneumospark.errors import ConfigError
-from pneumospark.learn import network
+from pneumospark.learn import cnn, network
 
 pytestmark = pytest.mark.tensorflow
 
@@ -19,7 +19,7 @@ def sides(model: keras.Model, kind: type) -> list[int]:
 
 def test_the_published_network_is_the_published_one() -> None:
     """Sizes, filters and counts as the paper gives them: 498, 249, ..., 13 x 13 x 64 = 10,816; first layer 320."""
-    model = network.published((500, 500, 1))
+    model = cnn.published((500, 500, 1))
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert sides(model, keras.layers.Conv2D) == [498, 247, 121, 58, 27]
     assert sides(model, keras.layers.MaxPooling2D) == [249, 123, 60, 29, 13]
@@ -34,21 +34,60 @@ def test_the_published_network_is_the_published_one() -> None:
 
 
 def test_the_published_network_scales_to_0_to_1() -> None:
-    scaling = network.published((500, 500, 1)).layers[1]
+    scaling = cnn.published((500, 500, 1)).layers[1]
     assert np.asarray(scaling(np.array([[0.0, 255.0]]))).tolist() == [[0, 1]]
 
 
 def test_the_published_network_needs_94_pixels() -> None:
-    network.published((94, 94, 1))
+    cnn.published((94, 94, 1))
     with pytest.raises(ConfigError, match="expected images of at least 94 x 94, got 93 x 200"):
-        network.published((93, 200, 1))
+        cnn.published((93, 200, 1))
 
 
-@pytest.mark.parametrize("shape", [(224, 224, 1), (96, 128, 1), (48, 48, 3)])
-def test_the_residual_network_takes_any_size(shape: tuple[int, int, int]) -> None:
-    model = network.residual(shape)
+def test_the_published_network_has_options_and_none_by_default() -> None:
+    options = cnn.Options(dropout=0.5, batch_normalisation=True, l1=1e-5, l2=1e-4, mean_normalised=True)
+    plain, changed = cnn.published((94, 94, 1)), cnn.published((94, 94, 1), options)
+
+    def count(model: keras.Model, kind: type) -> int:
+        return sum(isinstance(layer, kind) for layer in model.layers)
+
+    kinds = (keras.layers.Dropout, keras.layers.BatchNormalization)
+    assert [count(plain, kind) for kind in kinds] == [0, 0] and not plain.losses
+    assert [count(changed, kind) for kind in kinds] == [2, 5] and len(changed.losses) == 7  # but for the output
+    pixels = np.random.default_rng(0).integers(0, 200, (2, 94, 94, 1)).astype(np.float32)
+    np.testing.assert_allclose(changed(pixels), changed(pixels + 55), atol=1e-5)  # brightness alone says nothing
+    assert not np.allclose(plain(pixels), plain(pixels + 55), atol=1e-5)
+
+
+def test_a_bottleneck_block_is_one_of_the_second_version() -> None:
+    """He et al. 2016, figure 4e: normalisation and ReLU before each of 1x1, 3x3 and 1x1, and nothing after the sum."""
+    model = cnn.residual_v2((48, 48, 1))
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    sums = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    assert len(sums) == 8 and len(convolutions) == 1 + 8 * 3 + 4  # 25 on the way, and a projection in each stage
+
+    def before(layer: keras.layers.Layer, steps: int = 1) -> keras.layers.Layer:
+        for _ in range(steps):
+            layer = layer.input._keras_history.operation
+        return layer
+
+    for block in sums:
+        third = block.input[1]._keras_history.operation
+        assert [before(third, steps).kernel_size[0] for steps in (0, 3, 6)] == [1, 3, 1]
+        assert all(isinstance(before(third, steps), keras.layers.Activation) for steps in (1, 4, 7))
+        assert all(isinstance(before(third, steps), keras.layers.BatchNormalization) for steps in (2, 5, 8))
+        followers = [node.operation for node in block._outbound_nodes]
+        assert {type(layer) for layer in followers} <= {keras.layers.BatchNormalization, keras.layers.Add}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "millions"),
+    [("residual", (224, 224, 1), 1.0), ("residual", (48, 48, 3), 1.0), ("residual-v2", (96, 128, 1), 3.5)],
+)
+def test_a_residual_network_takes_any_size(name: str, shape: tuple[int, int, int], millions: float) -> None:
+    model = cnn.NETWORKS[name](shape, cnn.PLAIN)
     assert model.output_shape == (None, 1)
-    assert round(model.count_params() / 1e6, 1) == 1.0  # as its docstring says
+    assert round(model.count_params() / 1e6, 1) == millions  # as its docstring says
     probability = np.asarray(model(np.zeros((2, *shape), np.uint8)))
     assert ((probability > 0) & (probability < 1)).all()
 
@@ -73,16 +112,14 @@ def test_a_backbone_of_another_size_is_refused(wanted: tuple[int, ...], message:
 
 
 def test_a_bundles_network_loses_its_head() -> None:
-    model = network.residual((48, 48, 1))
+    model = cnn.residual((48, 48, 1))
     extractor = network.feature_extractor(model, (48, 48, 1))
     assert extractor.output_shape == (None, 128)
 
 
 def test_a_network_of_features_loses_its_head_too() -> None:
     """What a bundle trained on features holds: as a backbone its last layer, too, would be one number, no features."""
-    whole = network.composed(
-        network.feature_extractor(network.residual((48, 48, 1)), (48, 48, 1)), network.head((128,))
-    )
+    whole = network.composed(network.feature_extractor(cnn.residual((48, 48, 1)), (48, 48, 1)), network.head((128,)))
     features = network.feature_extractor(whole, (48, 48, 1))
     assert features.output_shape == (None, 64)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1)).astype(np.uint8)
@@ -91,7 +128,7 @@ def test_a_network_of_features_loses_its_head_too() -> None:
 
 
 def test_backbone_and_head_are_one_model_that_survives_saving(tmp_path: Path) -> None:
-    extractor = network.feature_extractor(network.residual((48, 48, 1)), (48, 48, 1))
+    extractor = network.feature_extractor(cnn.residual((48, 48, 1)), (48, 48, 1))
     head = network.head((128,))
     whole = network.composed(extractor, head)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype(np.uint8)
@@ -127,9 +164,18 @@ def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normali
     assert built.layers[-1].activation is keras.activations.sigmoid  # what calibration is folded into
 
 
+def test_all_of_a_finetuned_backbone_can_be_kept_at_rest_and_let_go() -> None:
+    built = network.finetuned(backbone(), (48, 48, 1), frozen=0.0)
+    learning = len(built.trainable_variables)
+    network.freeze(built, 1.0)
+    assert len(built.trainable_variables) == 2  # kernel and bias of the head
+    network.freeze(built, 0.0)
+    assert len(built.trainable_variables) == learning == 4
+
+
 def test_averaged_networks_give_the_mean_of_their_logits() -> None:
     extractor = network.feature_extractor(backbone(), (48, 48, 1))
-    members = [network.residual((48, 48, 1)), network.composed(extractor, network.head((8,)))]
+    members = [cnn.residual((48, 48, 1)), network.composed(extractor, network.head((8,)))]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1)).astype(np.float32)
     logits = [logit(np.asarray(member(pixels))) for member in members]
     whole = network.averaged(members, (48, 48, 1))

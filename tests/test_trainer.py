@@ -54,6 +54,17 @@ def build() -> Any:
     return small(SHAPE)
 
 
+def small_finetuned() -> Any:
+    """A backbone of one convolution, as of colour, and a head."""
+    import keras
+
+    from pneumospark.learn import network
+
+    inputs = keras.Input((24, 24, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="of_backbone")(keras.layers.Rescaling(1 / 255)(inputs))
+    return network.finetuned(keras.Model(inputs, x), SHAPE, 0.0)
+
+
 def recipe(**other: object) -> TrainConfig:
     return TrainConfig(bundle="unused", epochs=1, learning_rate=1e-3, **other)  # type: ignore[arg-type]
 
@@ -156,20 +167,33 @@ def test_the_affine_change_moves_a_point_by_no_more_than_it_says() -> None:
 
 def test_the_cosine_rate_falls_from_the_highest_towards_nothing_and_keeps_the_last_weights() -> None:
     from pneumospark.learn import trainer
+    from pneumospark.learn.phases import cosine
 
-    rates = [trainer.cosine(1e-3, 8, epoch) for epoch in range(8)]
+    rates = [cosine(1e-3, 8, epoch) for epoch in range(8)]
     assert rates[0] == 1e-3 and rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4
     config = TrainConfig(bundle="unused", epochs=4, patience=0, schedule="cosine", augment="none", learning_rate=1e-3)
     _, history = trainer.train(config, build, data(), data(), ())
     assert len(history["loss"]) == 4  # patience stops nothing here
-    assert history["learning_rate"] == pytest.approx([trainer.cosine(1e-3, 4, epoch) for epoch in range(4)])
+    assert history["learning_rate"] == pytest.approx([cosine(1e-3, 4, epoch) for epoch in range(4)])
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
-def test_a_training_that_goes_on_after_any_epoch_comes_to_the_same_network(schedule: str) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"schedule": "plateau"},
+        {"schedule": "cosine", "optimizer": "sgd"},
+        {"precision": "mixed", "epochs": 2},
+        {"network": "finetuned", "head_epochs": 2, "frozen": 0.3},
+        {"network": "finetuned", "head_epochs": 1, "epochs": 3, "schedule": "cosine"},
+    ],
+    ids=lambda other: " ".join(map(str, other.values())),
+)
+def test_a_training_that_goes_on_after_any_epoch_comes_to_the_same_network(other: dict[str, Any]) -> None:
     from pneumospark.learn import trainer
 
-    config = TrainConfig(bundle="unused", epochs=5, patience=2, schedule=schedule, augment="robust", learning_rate=0.05)
+    settings = {"epochs": 5, "patience": 2, "augment": "robust", "learning_rate": 0.05} | other
+    config = TrainConfig(bundle="unused", **settings)
+    build = small_finetuned if config.head_epochs else globals()["build"]
     states: list[bytes] = []
     whole, history = trainer.train(config, build, data(), data(), (), trainer.Checkpoint(states.append, None))
     for done in range(1, len(states) + 1):
@@ -179,6 +203,87 @@ def test_a_training_that_goes_on_after_any_epoch_comes_to_the_same_network(sched
         assert {name: pytest.approx(values, abs=1e-4) for name, values in history.items()} == its_history
         for one, two in zip(whole.get_weights(), again.get_weights(), strict=True):
             np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_the_head_learns_first_and_then_all_at_a_lower_rate() -> None:
+    from pneumospark.learn import trainer
+
+    config = TrainConfig(
+        bundle="unused", network="finetuned", epochs=3, head_epochs=2, learning_rate=0.1, finetune_rate=1e-3
+    )
+    kernels: list[np.ndarray] = []
+
+    def built() -> Any:
+        nonlocal model
+        model = small_finetuned()
+        return model
+
+    model = None
+
+    def look() -> None:
+        layers = {layer.name: layer for layer in model._flatten_layers()}
+        kernels.append(np.array(layers["of_backbone"].kernel))
+
+    _, history = trainer.train(config, built, data(), data(), (look,))
+    assert history["learning_rate"] == pytest.approx([0.1, 0.1, 1e-3])
+    assert np.array_equal(kernels[0], kernels[1]) and not np.array_equal(kernels[1], kernels[2])
+
+
+def test_mixed_precision_leaves_a_network_of_float32() -> None:
+    from pneumospark.learn import precision, trainer
+
+    seen = []
+
+    def watched() -> Any:
+        model = build()
+        layer = model.layers[3]
+        call = layer.call
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            seen.append((output := call(*args, **kwargs)).dtype.name)
+            return output
+
+        layer.call = noting
+        return model
+
+    model, _ = trainer.train(recipe(precision="mixed"), watched, data(), data(), ())
+    assert set(seen) == {"bfloat16"} and {str(weight.dtype) for weight in model.weights} == {"float32"}
+    seen.clear()
+    probability = model(next(iter(data()))[0])
+    assert seen == ["float32"] and probability.dtype.name == "float32"
+    assert precision.policy("auto") == "float32"  # on these CPUs
+
+
+def test_balanced_weights_move_the_probabilities_to_the_rarer_class() -> None:
+    from pneumospark.learn import trainer
+    from pneumospark.learn.weights import balanced, weighted
+
+    assert balanced([30, 10]).tolist() == pytest.approx([40 / 60, 2.0])
+    few = (
+        data()
+        .unbatch()
+        .filter(lambda x, y: y < 0.5)
+        .take(14)
+        .concatenate(data().unbatch().filter(lambda x, y: y > 0.5).take(2))
+        .batch(4)
+    )
+    heavy = weighted(few, {"normal": 14, "pneumonia": 2}, ["normal", "pneumonia"])
+    config = TrainConfig(bundle="unused", epochs=12, augment="none", learning_rate=0.01, schedule="cosine")
+    means = [trainer.predict(trainer.train(config, build, of, few, ())[0], few)[1].mean() for of in (few, heavy)]
+    assert means[1] > means[0] + 0.05
+
+
+def test_a_tensorboard_log_has_every_epoch(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from pneumospark.learn import trainer
+
+    config = TrainConfig(bundle="unused", epochs=2, augment="none", tensorboard=str(tmp_path))
+    _, history = trainer.train(config, build, data(), data(), ())
+    events = EventAccumulator(str(tmp_path / "validation")).Reload()
+    values = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
+    assert values == pytest.approx(history["val_loss"], abs=1e-6)
 
 
 def test_a_checkpoint_runs_no_code() -> None:

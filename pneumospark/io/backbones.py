@@ -8,6 +8,7 @@ from typing import Any
 
 from pneumospark.errors import BundleError
 from pneumospark.io import bundle
+from pneumospark.io.applications import application
 from pneumospark.io.bundle import MODEL, load_model
 from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, canonical, scratch_folder
@@ -30,25 +31,17 @@ class Backbone:
         """The Keras model; an application comes with its ImageNet weights, which Keras fetches once."""
         if self.path:
             return load_model(self.path)
-        import keras
-
-        if not callable(application := getattr(keras.applications, self.name, None)):
-            raise BundleError(
-                f"--backbone {self.name}: expected a .keras file, a bundle, or an application such as EfficientNetV2B0"
-            )
-        try:
-            return application(include_top=False, weights="imagenet")
-        except Exception as error:  # a plain Exception is what Keras raises where a download fails
-            raise BundleError(
-                f"--backbone {self.name}: its weights could not be fetched ({error}); give a .keras file"
-            ) from error
+        return application(self.name)
 
 
 def find(name: str, store: Store) -> Backbone:
-    """The backbone behind a bundle's folder, a .keras file, or the name of a Keras application.
+    """The backbone behind a bundle's folder, a .keras file, or a Keras application: `MobileNetV2`, `keras:MobileNetV2`.
 
     Raises BundleError where there is no such bundle or file.
     """
+    if name.startswith("keras:"):
+        name = name.removeprefix("keras:")
+        return Backbone(name, f"keras:{name}", None)
     if "/" not in name and not name.endswith(".keras"):
         return Backbone(name, f"keras:{name}", None)
     uri = canonical(name)

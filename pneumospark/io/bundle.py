@@ -61,8 +61,11 @@ def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None
 def write(uri: str, model: Any, facts: dict[str, Any], store: Store, form: OpenvinoForm | None = None) -> str:
     """Write a bundle and return its model_id, a hash of its whole content; raises BundleError where one is already.
 
-    `form` is the same model for OpenVINO.
+    `form` is the same model for OpenVINO. Table and curves of the training lie beside it: drawn from `history` in the
+    facts, they have no part in the id.
     """
+    from pneumospark.io.history import history_files  # matplotlib, which an executor has no use for
+
     if find(uri, store):
         raise BundleError(f"{uri}: a bundle is there already and a bundle is never changed; choose another folder")
     local = scratch_folder() / MODEL
@@ -72,6 +75,8 @@ def write(uri: str, model: Any, facts: dict[str, Any], store: Store, form: Openv
     facts = {**facts, "openvino": form.facts if form else None}
     facts["model_card"] = hashlib.sha256(card).hexdigest()  # and so the id covers the card
     model_id = _content_id(content, facts)
+    for name, drawn in history_files(facts.get("history", {})).items():
+        store.put(f"{uri}/{name}", drawn)
     store.put(f"{uri}/{MODEL}", content)
     for name, file in (form.files if form else {}).items():
         store.put(f"{uri}/{name}", file)

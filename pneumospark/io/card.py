@@ -38,9 +38,9 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
 def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value, interval of the figures that validation has."""
-    bounds = validation.get("intervals", {})
+    bounds = (validation.get("bootstrap") or {}).get("intervals") or validation.get("intervals", {})
     return [
-        (words, figure(validation[name]), interval(bounds[name]) if name in bounds else "")
+        (words, figure(validation[name]), interval(bounds[name]) if bounds.get(name) else "")
         for name, words in FIGURES.items()
         if name in validation
     ]

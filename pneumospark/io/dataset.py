@@ -44,8 +44,9 @@ ALONE = Shard(0, 1)
 class Feed:
     """The rows of one split, epoch after epoch; `shape` is that of one row's pixels (uint8) or features (float32).
 
-    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files;
-    with one their order follows from it and the epoch's number. `done` epochs are behind a training that goes on.
+    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files,
+    and `patients` (n,) says whose those of the last pass were; with one their order follows from it and the epoch's
+    number. `done` epochs are behind a training that goes on.
 
     The `shard`s of a split together give each row once an epoch, in equally many batches. Where row groups are many,
     each reads row groups of its own, as Petastorm shards them; batches of the shard with fewer rows are smaller. Where
@@ -61,6 +62,7 @@ class Feed:
     shard: Shard = ALONE
     copies: Copies | None = None
     seen: list[Census] = field(default_factory=list)
+    patients: NDArray[np.str_] = field(default_factory=lambda: np.array([], str))
 
     def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
         """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch.
@@ -133,9 +135,10 @@ class Feed:
         census, column, key = Census(), self.stock.column, VERSION_COLUMNS[self.stock.column]
         shards, passed = self._shards_of_groups, 0
         ahead = AHEAD_BYTES // max(group.bytes for group in self.stock.groups[self.split])
+        patients: list[NDArray[np.str_]] = []
         with make_batch_reader(
             _petastorm_url(self.stock.uri),
-            schema_fields=["image_id", "run_id", "label", key, column],
+            schema_fields=["image_id", "run_id", "patient_id", "label", key, column],
             filters=[("split", "=", self.split)],
             reader_pool_type="thread",
             workers_count=1,  # one keeps the order; a training never waits for reading
@@ -152,9 +155,13 @@ class Feed:
                     numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
                     wanted &= numbers % self.shard.count == self.shard.index
                 census = census.plus(group.image_id[wanted])
+                if self.seed is None:  # "None" is what Petastorm makes of null: an image without a patient is its own
+                    own = np.where(group.patient_id == "None", group.image_id, group.patient_id)
+                    patients.append(own[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
         self.seen.append(census)
+        self.patients = np.concatenate([self.patients[:0], *patients])
 
     @functools.cached_property
     def _filesystem(self) -> Any:

@@ -62,19 +62,23 @@ def choose_threshold(truth: Ints, probability: Floats, rule: str) -> float:
     """The threshold at and above which an image is called pneumonia.
 
     Rules: a number in (0, 1); "youden", where sensitivity + specificity - 1 is largest (Youden 1950);
-    "sensitivity=S", the highest threshold that finds the share S of the pneumonias.
+    "sensitivity=S", the highest threshold that finds the share S of the pneumonias; "costs=FN:FP", where missed
+    pneumonias at FN each and false alarms at FP each cost least together, the highest of several such thresholds.
     Raises ConfigError for any other rule. With one class only, every rule but a number gives 0.5.
     """
     name, _, value = rule.partition("=")
-    if name not in ("youden", "sensitivity") or (name == "sensitivity") != bool(value):
+    if name not in ("youden", "sensitivity", "costs") or (name == "youden") == bool(value):
         return _share(rule, rule)
+    costs, target = _costs(value, rule) if name == "costs" else (), _share(value, rule) if name == "sensitivity" else 0
     if len(np.unique(truth)) < 2:
         return 0.5
     false_positive, sensitivity, thresholds = roc_curve(truth, probability, drop_intermediate=False)
-    if name == "youden":
-        best = int(np.argmax(sensitivity - false_positive))
+    if costs:
+        positives = int(np.sum(truth))
+        missed, alarms = positives * (1 - sensitivity), (len(truth) - positives) * false_positive
+        best = int(np.argmin(costs[0] * np.rint(missed) + costs[1] * np.rint(alarms)))
     else:
-        best = int(np.argmax(sensitivity >= _share(value, rule)))
+        best = int(np.argmax(sensitivity >= target if target else sensitivity - false_positive))
     return _between(probability, float(thresholds[best]))
 
 
@@ -84,13 +88,30 @@ def check_rule(rule: str) -> None:
 
 
 def _share(text: str, rule: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 < value < 1:
-        raise ConfigError(f"train.threshold: expected a number in (0, 1), youden or sensitivity=0.95, got {rule!r}")
+        raise _unknown(rule)
     return value
+
+
+def _costs(text: str, rule: str) -> tuple[float, ...]:
+    costs = tuple(map(_number, text.split(":")))
+    if len(costs) != 2 or not all(0 < cost < np.inf for cost in costs):
+        raise _unknown(rule)
+    return costs
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def _unknown(rule: str) -> ConfigError:
+    return ConfigError(
+        f"train.threshold: expected a number in (0, 1), youden, sensitivity=0.95 or costs=5:1, got {rule!r}"
+    )
 
 
 def _between(probability: Floats, threshold: float) -> float:

@@ -1,72 +1,45 @@
-"""The networks, by name: pixels (n, height, width, channels) in 0..255, or features (n, k), to probabilities (n, 1)."""
+"""Networks made of others: pixels (n, height, width, channels) of 0..255, or features (n, k), to probabilities."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 from keras import layers
 
 from pneumospark.errors import ConfigError
-
-Tensor = Any
-Shape = tuple[int, ...]
+from pneumospark.learn.cnn import PLAIN, Options, Shape
 
 
-def published(shape: Shape) -> keras.Model:
-    """The CNN of Adepu and Bejjanki (2023), for 500 x 500 grey: five 3x3 convolutions and 2x2 poolings, dense 128, 64.
-
-    Valid padding gives 498, 249, 247, 123, 121, 60, 58, 29, 27, 13 pixels a side and 13 x 13 x 64 = 10,816 features, as
-    the paper counts them. Other sizes make the same stack; below 94 pixels a side nothing would be left to pool.
-    """
-    if min(shape[:2]) < 94:
-        raise ConfigError(f"--network published: expected images of at least 94 x 94, got {shape[0]} x {shape[1]}")
-    inputs = keras.Input(shape)
-    x = layers.Rescaling(1 / 255)(inputs)
-    for filters in (32, 32, 32, 64, 64):
-        x = layers.Conv2D(filters, 3, activation="relu")(x)
-        x = layers.MaxPooling2D(2)(x)
-    x = layers.Flatten()(x)
-    for units in (128, 64):
-        x = layers.Dense(units, activation="relu")(x)
-    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="published")
-
-
-def residual(shape: Shape) -> keras.Model:
-    """A small residual network of pre-activation blocks (He et al. 2016, arXiv:1603.05027): 1.0 M parameters."""
-    inputs = keras.Input(shape)
-    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    x = layers.Conv2D(24, 5, strides=2, padding="same", use_bias=False)(x)
-    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    for filters, stride in ((32, 1), (64, 2), (96, 2), (128, 2)):
-        x = _block(_block(x, filters, stride), filters, 1)
-    x = layers.Activation("relu")(_normalised(x))
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.2)(x)
-    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="residual")
-
-
-def head(shape: Shape) -> keras.Model:
+def head(shape: Shape, options: Options = PLAIN) -> keras.Model:
     """One hidden layer on extracted features (n, k)."""
     inputs = keras.Input(shape)
-    x = _normalised(inputs)
-    x = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(x))
-    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="head")
+    x = layers.Dense(64, activation="relu")(layers.BatchNormalization(momentum=0.9)(inputs))
+    return keras.Model(inputs, options.last(options.dropped(x, 0.2)), name="head")
 
 
-def finetuned(backbone: keras.Model, shape: Shape, frozen: float) -> keras.Model:
-    """A backbone whose weights learn on, but for the first share `frozen` of its layers, and one unit on top.
+def finetuned(backbone: keras.Model, shape: Shape, frozen: float, options: Options = PLAIN) -> keras.Model:
+    """A backbone whose weights learn on, but for the first share `frozen` of its layers, and the outputs on top.
 
     Batch normalisation keeps its ImageNet figures throughout: those of a batch of 32 X-rays would be too rough, and it
     is what lets the same network serve batches of any size. Raises ConfigError as `feature_extractor` does.
     """
     extractor = feature_extractor(backbone, shape)  # it calls the backbone with training=False
+    inputs = keras.Input(shape)
+    x = options.dropped(extractor(inputs), 0.3)
+    network = keras.Model(inputs, options.last(x), name="finetuned")
+    freeze(network, frozen)
+    return network
+
+
+def freeze(network: keras.Model, frozen: float) -> None:
+    """Let a network of `finetuned` learn but for the first share `frozen` of its backbone's layers; 1: its head alone.
+
+    It must be compiled anew after this.
+    """
+    extractor = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     headless = next(layer for layer in extractor.layers if isinstance(layer, keras.Model))
     fixed = round(frozen * len(headless.layers))
     for index, layer in enumerate(headless.layers):
         layer.trainable = index >= fixed and not isinstance(layer, layers.BatchNormalization)
-    inputs = keras.Input(shape)
-    x = layers.Dropout(0.3)(extractor(inputs))
-    return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="finetuned")
 
 
 def averaged(members: Sequence[keras.Model], shape: Shape) -> keras.Model:
@@ -86,9 +59,6 @@ def averaged(members: Sequence[keras.Model], shape: Shape) -> keras.Model:
     mean = keras.initializers.Constant(1 / len(members))
     outputs = layers.Dense(1, activation="sigmoid", kernel_initializer=mean)(layers.Concatenate()(logits))
     return keras.Model(inputs, outputs, name="averaged")
-
-
-NETWORKS: dict[str, Callable[[Shape], keras.Model]] = {"published": published, "residual": residual}
 
 
 def feature_extractor(model: keras.Model, shape: Shape) -> keras.Model:
@@ -133,17 +103,3 @@ def _headless(model: keras.Model) -> keras.Model:
         if getattr(last, "activation", None) is keras.activations.sigmoid
         else model
     )
-
-
-def _block(x: Tensor, filters: int, stride: int) -> Tensor:
-    active = layers.Activation("relu")(_normalised(x))
-    plain = stride == 1 and x.shape[-1] == filters
-    shortcut = x if plain else layers.Conv2D(filters, 1, strides=stride, use_bias=False)(active)
-    y = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(active)
-    y = layers.Activation("relu")(_normalised(y))
-    return layers.Add()([shortcut, layers.Conv2D(filters, 3, padding="same", use_bias=False)(y)])
-
-
-def _normalised(x: Tensor) -> Tensor:
-    # 0.9 and not 0.99: moving figures must be right after the few hundred steps of a small hospital's corpus
-    return layers.BatchNormalization(momentum=0.9)(x)

@@ -18,14 +18,20 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
 
     That is: weights, the optimizer's variables, the history, and what the callbacks in `watched` have counted. Random
     numbers need no saving: each epoch starts them anew from the seed and its own number. `save` gets the bytes, numpy's
-    npz without pickle; `saved` is what it got last by a run of the same recipe over the same rows, None for none.
+    npz without pickle; `saved` is what it got last by a run of the same recipe over the same rows, None for none. A
+    phase that begins after `first` epochs takes from an earlier phase the weights and the history alone.
     """
 
     def __init__(
-        self, seed: int, watched: Sequence[keras.callbacks.Callback], save: Callable[[bytes], None], saved: bytes | None
+        self,
+        seed: int,
+        watched: Sequence[keras.callbacks.Callback],
+        save: Callable[[bytes], None],
+        saved: bytes | None,
+        first: int = 0,
     ) -> None:
         super().__init__()
-        self.seed, self.watched, self.save = seed, list(watched), save
+        self.seed, self.watched, self.save, self.first = seed, list(watched), save, first
         self.history: dict[str, list[float]] = {}
         self.stopped = False
         self.state = None if saved is None else dict(np.load(io.BytesIO(saved), allow_pickle=False))
@@ -43,6 +49,8 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
         if not self.state:
             return
         self.model.set_weights(self._arrays("weights"))
+        if self.epochs == self.first:
+            return
         self.model.optimizer.build(self.model.trainable_variables)
         for variable, value in zip(self.model.optimizer.variables, self._arrays("optimizer"), strict=True):
             variable.assign(value)

@@ -1,10 +1,8 @@
-"""Training: Keras `fit` with early stopping, a rate that falls on a plateau, and the best weights kept."""
+"""Training: Keras `fit`, in one phase or two, with a schedule, a checkpoint after each epoch, the best weights kept."""
 
-import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +13,9 @@ from numpy.typing import NDArray
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError, TrainingError
 from pneumospark.learn.augment import augmentation
+from pneumospark.learn.network import freeze
+from pneumospark.learn.phases import phases
+from pneumospark.learn.precision import computing_in, policy
 from pneumospark.learn.resume import Resume
 
 History = dict[str, list[float]]
@@ -46,35 +47,46 @@ def train(
     """The network that `build` makes, trained, from (n, ...) to (n, 1), and its history by epoch.
 
     `training` and `validation` yield batches of x and y, y float32 (n,) of 0 or 1, n at least one for each of
-    `devices`; one pass is one epoch. Each of `audits` is called after each pass over both and may raise. Both classes
-    weigh as they come: weights would move the probabilities, and it is the threshold's work to weigh one error against
-    the other. After each epoch `checkpoint` gets what a later call needs to go on from there; the feed must then begin
-    with that epoch, too.
+    `devices`; one pass is one epoch. Batches of `training` may have weights, too. Each of `audits` is called after each
+    pass over both and may raise. After each epoch `checkpoint` gets what a later call needs to go on from there; the
+    feed must then begin with that epoch, too.
     """
-    schedule = _schedule(recipe)
-    resume = Resume(recipe.seed, schedule, checkpoint.save, checkpoint.saved)
+    state = checkpoint.saved
+    history: History = {}
+
+    def save(packed: bytes) -> None:
+        nonlocal state
+        state = packed
+        checkpoint.save(packed)
+
     keras.utils.set_random_seed(recipe.seed)
-    with _strategy(devices(recipe)).scope():
+    strategy = _strategy(devices(recipe))
+    with strategy.scope():
         model = build()
         is_augmented = recipe.augment != "none" and len(model.input_shape) == 4
         learner = _augmented(model, recipe) if is_augmented else model
-        loss = keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
-        learner.compile(keras.optimizers.Adam(recipe.learning_rate), loss, metrics=[keras.metrics.AUC(name="auc")])
-    with warnings.catch_warnings():
+    with computing_in(policy(recipe.precision), model), warnings.catch_warnings():
         # Keras does not know the length of a pass; whether it was whole is what `audit` says, row by row
         warnings.filterwarnings("ignore", message="Your input ran out of data")
-        learner.fit(
-            training,
-            validation_data=validation,
-            initial_epoch=recipe.epochs if resume.stopped else resume.epochs,
-            epochs=recipe.epochs,
-            callbacks=[*_audited(audits), *schedule, keras.callbacks.TerminateOnNaN(), resume],
-            shuffle=False,  # the feed does
-            verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a night's log
-        )
-    if not np.isfinite(resume.history["loss"]).all():
-        raise TrainingError(f"train: the loss is no number after {resume.epochs} epochs; lower --learning-rate")
-    return model, resume.history
+        for phase in phases(recipe, epochs_done(state)):
+            resume = Resume(recipe.seed, phase.schedule, save, state, phase.first)
+            with strategy.scope():
+                if recipe.head_epochs:
+                    freeze(model, phase.frozen)
+                learner.compile(optimizer(recipe, phase.rate), loss(recipe), metrics=[keras.metrics.AUC(name="auc")])
+            learner.fit(
+                training,
+                validation_data=validation,
+                initial_epoch=phase.last if resume.stopped else resume.epochs,
+                epochs=phase.last,
+                callbacks=[*_audited(audits), *phase.schedule, *_watchers(recipe), resume],
+                shuffle=False,  # the feed does
+                verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a log
+            )
+            history = resume.history
+            if not np.isfinite(history["loss"]).all():
+                raise TrainingError(f"train: the loss is no number after {resume.epochs} epochs; lower --learning-rate")
+    return model, history
 
 
 def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -120,16 +132,19 @@ def _audited(audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callb
     return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits]
 
 
-def _schedule(recipe: TrainConfig) -> list[keras.callbacks.Callback]:
-    if recipe.schedule == "cosine":
-        return [keras.callbacks.LearningRateScheduler(partial(cosine, recipe.learning_rate, recipe.epochs))]
-    halving, stop = max(1, recipe.patience // 2), recipe.patience
-    return [
-        keras.callbacks.EarlyStopping(monitor="val_loss", patience=stop, restore_best_weights=True, verbose=1),
-        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=halving, verbose=1),
-    ]
+def optimizer(recipe: TrainConfig, rate: float) -> keras.optimizers.Optimizer:
+    """The optimizer that the recipe names, at its first rate."""
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    return keras.optimizers.Adam(rate)
 
 
-def cosine(highest: float, epochs: int, epoch: int, *_: float) -> float:
-    """The rate of an epoch: `highest` in the first one, towards 0 after the last (arXiv:1608.03983, no restarts)."""
-    return highest * (1 + math.cos(math.pi * epoch / epochs)) / 2
+def loss(recipe: TrainConfig) -> keras.losses.Loss:
+    """What is made small."""
+    return keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
+
+
+def _watchers(recipe: TrainConfig) -> list[keras.callbacks.Callback]:
+    """Those that look on, and change nothing but to stop what has gone wrong."""
+    boards = [keras.callbacks.TensorBoard(recipe.tensorboard)] if recipe.tensorboard else []
+    return [keras.callbacks.TerminateOnNaN(), *boards]

@@ -1,0 +1,33 @@
+"""Which settings of a training go together."""
+
+from importlib.util import find_spec
+
+from pneumospark.config import TrainConfig
+from pneumospark.errors import ConfigError
+from pneumospark.learn.calibrate import check_rule
+
+
+def check(recipe: TrainConfig) -> None:
+    """Raise ConfigError for settings that contradict each other, before hours of training."""
+    check_rule(recipe.threshold)
+    if bool(recipe.prepared) == bool(recipe.features):
+        raise ConfigError("train: expected either --prepared or --features")
+    if recipe.members and not recipe.prepared:
+        raise ConfigError("train: --members are networks for images: expected --prepared, got --features")
+    if not recipe.members and bool(recipe.backbone) != (recipe.network == "finetuned"):
+        raise ConfigError("train: --network finetuned and --backbone belong together")
+    if recipe.head_epochs and recipe.network != "finetuned":
+        raise ConfigError("train: --head-epochs: expected --network finetuned, which has a backbone to keep at rest")
+    if recipe.head_epochs >= recipe.epochs:
+        raise ConfigError(
+            f"train: --head-epochs: expected fewer than the {recipe.epochs} of --epochs, got {recipe.head_epochs}"
+        )
+    options = ("batch_normalisation", "mean_normalised", "l1", "l2")
+    if (recipe.network != "published" or recipe.features or recipe.members) and any(
+        given := [name for name in options if getattr(recipe, name)]
+    ):
+        raise ConfigError(f"train: {', '.join(given)}: expected --network published, which has these options")
+    if "://" in (recipe.tensorboard or ""):
+        raise ConfigError(f"train.tensorboard: expected a local folder, got {recipe.tensorboard!r}")
+    if recipe.tensorboard and not find_spec("tensorboard"):
+        raise ConfigError("train.tensorboard: expected the package tensorboard: pip install tensorboard")
