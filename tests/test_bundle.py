@@ -142,7 +142,7 @@ def test_a_backbone_is_found_by_its_content(uri: str, tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("/nowhere/model.keras", "--backbone /nowhere/model.keras: expected a .keras file or a bundle"),
-        ("NoSuchNet", "--backbone NoSuchNet: expected a .keras file, a bundle, or an application"),
+        ("NoSuchNet", "--backbone NoSuchNet: expected a .keras file, a bundle, or a Keras application"),
     ],
 )
 def test_no_such_backbone(name: str, message: str) -> None:
