@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SIDE, Way, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from images import real
@@ -14,6 +15,7 @@ from scipy.stats import ks_2samp
 from pneumospark.io import runs
 from pneumospark.io.files import Store
 from pneumospark.io.runs_page import write_runs_page
+from pneumospark.io.stock import patients, pixel_rows, take_stock
 from pneumospark.labels import from_path
 from pneumospark.learn import drift
 from pneumospark.pixels.facts import PIXEL_FACTS, pixel_facts
@@ -156,3 +158,15 @@ def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: P
     (tmp_path / "predictions/_runs/r20261124T1900.json").write_text('{"run_id": "r2026')
     assert runs.last(table, Store(), 3) == [a_run(1, []), a_run(2, [])]
     assert json.loads((tmp_path / "out.json").read_text()) == a_run(1, [])
+
+
+@pytest.mark.spark
+def test_what_train_keeps_is_of_the_rows_of_the_table(ingested: Way) -> None:
+    table = rows(ingested.tables.prepared)
+    stock = take_stock(f"file://{ingested.tables.prepared}", "pixels", Store())
+    for split in ("train", "validation"):
+        of_split = [row for row in table if row["split"] == split and row["label"] in ("normal", "pneumonia")]
+        assert patients(stock, Store(), split) == len({row["patient_id"] or row["image_id"] for row in of_split}) > 1
+        found = drift.statistics(pixel_rows(stock, Store(), (split,), 1000), (SIDE, SIDE, 1))
+        means = [np.frombuffer(row["pixels"], np.uint8).mean() for row in of_split]
+        assert sorted(found["mean"]) == pytest.approx(sorted(means))
