@@ -14,6 +14,7 @@ from pneumospark.config import EvaluateConfig
 from pneumospark.errors import BundleError, ConfigError
 from pneumospark.io import bundle, gallery
 from pneumospark.io.files import canonical, store_of
+from pneumospark.io.registry import bundle_uri
 from pneumospark.io.report import write_report
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
@@ -92,7 +93,7 @@ def _pictures(rows: DataFrame, images: DataFrame, uri: str | None, model_id: str
     drawn = [row.asDict() for row in evaluation.drawn(rows, [row["path"] for row in wrong], DRAWN).collect()]
     if uri is None:
         return [gallery.samples(some, images) for some in (wrong, drawn)]
-    model = bundle.read(canonical(uri), store_of(images.sparkSession))
+    model = bundle.read(bundle_uri(uri), store_of(images.sparkSession))
     if model.model_id != model_id:
         raise BundleError(f"--bundle {uri}: expected that of model {model_id}, found that of {model.model_id}")
     from pneumospark.learn.explain import grad_cam  # TensorFlow, only where there is a network to explain

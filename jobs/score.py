@@ -21,6 +21,7 @@ from pneumospark.io.gallery import overlay_png
 from pneumospark.io.layouts import patient_key
 from pneumospark.io.lock import locked
 from pneumospark.io.metering import Meter, Stopwatch, boot_seconds
+from pneumospark.io.registry import bundle_uri
 from pneumospark.io.run import Counts, check_drift, check_quarantined, log, run, versions
 from pneumospark.io.runs_page import SHOWN, write_runs_page
 from pneumospark.io.session import session, ship
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> Counts:
         store = store_of(spark)
         if config.source:
             resolve(config.source, store, "--source")
-        model = bundle.read(canonical(config.bundle), store)
+        model = bundle.read(bundle_uri(config.bundle), store)
     boot = {"boot": round(boot_seconds(spark), 1)} if is_first else {}
     job = Job(spark, config, store, model, time)
     if config.dry_run:

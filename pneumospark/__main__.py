@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS
 from pneumospark.errors import BundleError, PneumosparkError
+from pneumospark.io import registry
 from pneumospark.io.applications import application
 from pneumospark.io.checkpoint import PACKAGES, read_checkpoint, weights_file
+from pneumospark.io.files import Store
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,6 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     backbone.add_argument("name", metavar="NAME", help=names)
     backbone.add_argument("--out", type=Path, required=True, metavar="FILE.keras")
     backbone.set_defaults(run=lambda given: make_backbone(given.name, given.out))
+    register = commands.add_parser("register", help="a bundle as a new version of a model in an MLflow registry")
+    register.add_argument("--bundle", required=True, metavar="URI")
+    register.add_argument("--name", required=True, help="of the registered model")
+    register.add_argument("--alias", help="to give to the version: champion, challenger")
+    register.set_defaults(run=lambda given: print(registry.register(given.bundle, given.name, given.alias, Store())))
     given = parser.parse_args(argv)
     try:
         given.run(given)

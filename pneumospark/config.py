@@ -222,7 +222,7 @@ class TrainConfig:
 class ScoreConfig:
     """Files of a source, or of a table, into `predictions` by a bundle; those that are no images into `quarantine`."""
 
-    bundle: str = uri("model bundle to score with")
+    bundle: str = uri("model bundle to score with, or models:/NAME@ALIAS of an MLflow registry")
     predictions: str = uri("table of predictions to write or to add to")
     quarantine: str = uri("table of refused files to write or to add to")
     engine: str = option(
