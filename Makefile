@@ -1,6 +1,6 @@
 # Everything is installed into .venv, nothing elsewhere; conf/setup.sh does it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check lock package clean
 
 # Settings of another Spark or Python on this machine would get in before those of .venv.
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
@@ -35,5 +35,8 @@ lock:  ## Write requirements*.txt anew from pyproject.toml (needs uv)
 	sed -n '/^dev = \[/,/^\]/s/^ *"\(.*\)",.*/\1/p' pyproject.toml | \
 	    $(COMPILE) - -c requirements.txt -o requirements-dev.txt
 
+package: setup  ## What a cluster needs: dist/environment.tar (packed .venv) and dist/pneumospark-*.whl
+	$(IN_VENV) sh conf/package.sh dist
+
 clean:  ## Remove .venv, demo/ and the caches
-	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

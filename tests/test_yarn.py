@@ -1,0 +1,125 @@
+"""A real YARN in cluster mode: driver and executors have a packed environment and a wheel, and nothing else of ours."""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from conftest import Way, rows
+from processes import ROOT, SMALL, SPARK_HOME, environment
+from yarn import Yarn, yarn_servers
+
+from pneumospark.io.files import Store
+from pneumospark.schemas import PREDICTIONS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.stores, pytest.mark.spark, pytest.mark.tensorflow]
+
+MEGABYTES = 6000
+"""Of the node: driver and executor, each with 600 MB for Java, and TensorFlow in Python beside it."""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make package` makes: environment.tar and the wheel."""
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("this Python is in no virtual environment that could be packed")
+    folder = tmp_path_factory.mktemp("package")
+    done = subprocess.run(
+        ["sh", ROOT / "conf" / "package.sh", folder], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Yarn]]:
+    """The URI of an HDFS, and a YARN on it."""
+    folder = tmp_path_factory.mktemp("yarn")
+    try:
+        with (
+            servers.hdfs_servers(folder / "hdfs", servers.fetch_jars(*servers.MINICLUSTER)) as hdfs,
+            yarn_servers(folder / "yarn", hdfs.uri, MEGABYTES) as yarn,
+        ):
+            yield hdfs.uri, yarn
+    except servers.NoJarsError as error:
+        pytest.skip(str(error))
+
+
+def submit(yarn: Yarn, package: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    """jobs/score.py in YARN's cluster mode."""
+    here = {f"spark.{kind}.{name}": value for kind in ("yarn.appMasterEnv", "executorEnv") for name, value in LOCAL}
+    memory = {f"spark.{kind}.{name}": size for kind in ("driver", "executor") for name, size in SIZES}
+    settings = {
+        "spark.executor.instances": "1",
+        "spark.executor.cores": "2",
+        "spark.pyspark.python": "./environment/bin/python",
+        "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",  # every node has Spark
+        **memory,
+        **here,
+    }
+    (wheel,) = package.glob("*.whl")
+    command = [SPARK_HOME / "bin" / "spark-submit", "--master", "yarn", "--deploy-mode", "cluster", *SMALL]
+    command += [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
+    command += ["--archives", f"{package}/environment.tar#environment", "--py-files", wheel]
+    command += [ROOT / "jobs" / "score.py", *args]
+    env = environment(HADOOP_CONF_DIR=str(yarn.conf), PYTHONPATH="")
+    return subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=500, check=False)
+
+
+LOCAL = (("SPARK_LOCAL_IP", "127.0.0.1"), ("SPARK_LOCAL_HOSTNAME", "localhost"))
+SIZES = (("memory", "600m"), ("memoryOverhead", "1600m"))
+
+
+def upload(folder: Path, uri: str) -> None:
+    """All files below a folder, to below a URI."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(8) as threads:  # to close a file on HDFS takes half a second
+        list(threads.map(lambda path: Store().put(f"{uri}/{path.relative_to(folder)}", path.read_bytes()), files))
+
+
+def test_the_packed_environment_holds_nothing_of_this_package(package: Path) -> None:
+    with tarfile.open(package / "environment.tar") as archive:
+        names = [member.name for member in archive]
+    assert "bin/python" in names and any("/tensorflow/__init__.py" in name for name in names)
+    assert [name for name in names if "pneumospark" in name or "/pyspark/" in name] == []
+
+
+def test_score_in_cluster_mode_gives_what_one_machine_gives(
+    nodes: tuple[str, Yarn], package: Path, way: Way, tmp_path: Path
+) -> None:
+    hdfs, yarn = nodes
+    upload(way.corpus, f"{hdfs}/source")
+    upload(way.tables.bundle, f"{hdfs}/bundle")
+    places = {name: f"{hdfs}/{name}" for name in ("source", "bundle", "predictions", "quarantine")}
+    done = submit(yarn, package, *(part for name, uri in places.items() for part in (f"--{name}", uri)))
+    (application,) = {path.name for path in yarn.logs.glob("application_*")}
+    assert done.returncode == 0, done.stderr + yarn.said(application, "stdout")
+
+    said = yarn.said(application, "stdout")  # of the driver: the line of JSON is its last
+    summary: dict[str, Any] = json.loads(re.findall(r'^{"job": "score".*}$', said, re.M)[-1])
+    assert summary["images"] == way.summaries["score"]["images"]
+    assert summary["model_id"] == way.summaries["score"]["model_id"]
+    expected = {by_source(row, f"file://{way.corpus}"): row["probability"] for row in rows(way.tables.predictions)}
+    found = {by_source(row, places["source"]): row["probability"] for row in fetched(places["predictions"], tmp_path)}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def by_source(row: dict[str, Any], source: str) -> str:
+    assert set(PREDICTIONS.names) <= {*row, "run_id"}
+    return str(row["path"]).removeprefix(f"{source}/")
+
+
+def fetched(uri: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of a table on HDFS, each once: a path twice would be an error."""
+    filesystem = Store().filesystem(uri)
+    filesystem.get("/predictions", str(folder / "predictions"), recursive=True)
+    found = rows(folder / "predictions")
+    assert len({row["path"] for row in found}) == len(found)
+    return found
