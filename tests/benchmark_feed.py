@@ -46,14 +46,14 @@ def plain(given: argparse.Namespace) -> Iterator[int]:
 
 def feed_of(given: argparse.Namespace) -> tuple[Any, Any]:
     """The feed and its batches, as jobs/train.py sets them up."""
-    from pneumospark.io import bundle
+    from pneumospark.io import backbones
     from pneumospark.io.dataset import Feed
     from pneumospark.io.files import Store, canonical
     from pneumospark.io.stock import take_stock
 
     store, uri = Store(), canonical(given.prepared)
     stock = take_stock(uri, "pixels", store)
-    feed = Feed(stock, "train", bundle.read_spec(uri, stock.version, store).shape, store, 0)
+    feed = Feed(stock, "train", backbones.read_spec(uri, stock.version, store).shape, store, 0)
     return feed, feed.batches(BATCH, shuffle_rows=2048)
 
 

@@ -9,12 +9,15 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 from petastorm import make_batch_reader
+from petastorm.workers_pool import EmptyResultError
 from pyarrow.filesystem import DaskFileSystem
 
-from pneumospark.errors import ConfigError
+from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, modified, scheme_of
 from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock, counts
@@ -26,7 +29,7 @@ AHEAD_BYTES = 64 * 2**20
 EVEN = 0.75
 """Rows of the smallest shard by those of the largest from which on Petastorm's own shards are even enough."""
 
-Rows = tuple[Any, NDArray[np.float32]]  # x: bytes of pixels (n,), or features (n, k); y (n,)
+Rows = tuple[NDArray[Any], NDArray[np.float32]]  # x: pixels or features of a row (n, k); y (n,)
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,16 @@ class Feed:
 
     def _batches(self, sizes: Iterable[int], shuffle_rows: int) -> Iterator[Rows]:
         for x, y in _cut(self._shuffled(shuffle_rows), sizes):
-            if self.stock.column == "pixels":
-                yield np.frombuffer(b"".join(x.tolist()), np.uint8).reshape(-1, *self.shape), y
-            else:
-                yield x, y
+            yield x.reshape(-1, *self.shape), y
 
-    def _shuffled(self, rows: int) -> Iterator[Rows]:
+    def _shuffled(self, rows: int) -> Iterator["_Mixture"]:
         """The row groups of one pass, so many at a time that they hold `rows` rows, and these in another order."""
-        if self.seed is None or not rows:
-            yield from self._epoch()
-            return
-        random = np.random.default_rng((self.seed, self.done + len(self.seen)))
+        random = np.random.default_rng((self.seed or 0, self.done + len(self.seen)))
         held: list[Rows] = []
         for group in self._epoch():
+            if self.seed is None or not rows:
+                yield _Mixture([group], np.arange(len(group[1])))
+                continue
             held.append(group)
             if sum(len(y) for _, y in held) >= rows:
                 yield _mixed(held, random)
@@ -148,18 +148,20 @@ class Feed:
             filesystem=self._filesystem,
             **({"cur_shard": self.shard.index, "shard_count": shards} if shards > 1 else {}),
         ) as reader:
-            for group in reader:
-                wanted = np.isin(group.label, LABELS) & (getattr(group, key) == self.stock.version)
-                wanted &= counts(group.run_id, group.image_id, self.stock.stale)
+            for table in _tables(reader):
+                facts = table.drop_columns([column]).to_pandas()
+                wanted = (facts["label"].isin(LABELS) & (facts[key] == self.stock.version)).to_numpy()
+                wanted &= counts(facts["run_id"].to_numpy(), facts["image_id"].to_numpy(), self.stock.stale)
                 if shards < self.shard.count:
                     numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
                     wanted &= numbers % self.shard.count == self.shard.index
-                census = census.plus(group.image_id[wanted])
-                if self.seed is None:  # "None" is what Petastorm makes of null: an image without a patient is its own
-                    own = np.where(group.patient_id == "None", group.image_id, group.patient_id)
-                    patients.append(own[wanted])
+                census = census.plus(facts["image_id"].to_numpy()[wanted])
+                if self.seed is None:  # an image without a patient is its own
+                    patients.append(facts["patient_id"].fillna(facts["image_id"]).to_numpy()[wanted])
                 if wanted.any():  # features of another backbone may have another length
-                    yield getattr(group, column)[wanted], (group.label[wanted] == PNEUMONIA).astype(np.float32)
+                    x = table[column] if wanted.all() else table[column].filter(pa.array(wanted))
+                    y = (facts["label"][wanted] == PNEUMONIA).to_numpy(np.float32)
+                    yield _matrix(x, self.stock), y
         self.seen.append(census)
         self.patients = np.concatenate([self.patients[:0], *patients])
 
@@ -173,28 +175,76 @@ class Feed:
             return _Remote(self.store.filesystem(self.stock.uri), self.copies)
 
 
-def _mixed(groups: list[Rows], random: np.random.Generator) -> Rows:
-    x, y = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-    order = random.permutation(len(y))
-    return x[order], y[order]
+@dataclass(frozen=True)
+class _Mixture:
+    """Rows of some row groups in an order of their own; a row is copied when it is taken, and not before."""
+
+    groups: list[Rows]
+    order: NDArray[np.int64]  # (n,) of 0..n-1, over the rows of all groups one after the other
+
+    def take(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop` of the order, or to its end."""
+        chosen = self.order[start:stop]
+        ends = np.cumsum([len(y) for _, y in self.groups])
+        places = np.searchsorted(ends, chosen, side="right")
+        x = np.empty((len(chosen), *self.groups[0][0].shape[1:]), self.groups[0][0].dtype)
+        y = np.empty(len(chosen), np.float32)
+        for at, (place, row) in enumerate(zip(places.tolist(), (chosen - ends[places]).tolist(), strict=True)):
+            x[at], y[at] = self.groups[place][0][row], self.groups[place][1][row]  # `row` counts from the group's end
+        return x, y
 
 
-def _cut(parts: Iterator[Rows], sizes: Iterable[int]) -> Iterator[Rows]:
+def _mixed(groups: list[Rows], random: np.random.Generator) -> _Mixture:
+    return _Mixture(groups, random.permutation(sum(len(y) for _, y in groups)))
+
+
+def _cut(mixtures: Iterator[_Mixture], sizes: Iterable[int]) -> Iterator[Rows]:
     """The same rows in the same order, so many at a time as `sizes` says; what is left at the end is the last batch.
 
     What is beyond a last size goes nowhere: the audit counts it.
     """
-    held: list[Rows] = []
+    mixture, at = next(mixtures, None), 0
     for size in sizes:
-        while (there := sum(len(y) for _, y in held)) < size and (part := next(parts, None)):
-            held.append(part)
-        if not there and not held:
+        parts: list[Rows] = []
+        while mixture and (lacking := size - sum(len(y) for _, y in parts)):
+            parts.append(mixture.take(at, at + lacking))
+            at += len(parts[-1][1])
+            if at == len(mixture.order):
+                mixture, at = next(mixtures, None), 0
+        if not parts:
             return
-        x, y = held[0] if len(held) == 1 else tuple(np.concatenate(of) for of in zip(*held, strict=True))
-        yield x[:size], y[:size]
-        held = [(x[size:], y[size:])] if len(y) > size else []
-    for _ in parts:
+        x, y = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+        yield x, y
+    for _ in mixtures:
         pass
+
+
+def _tables(reader: Any) -> Iterator[pa.Table]:
+    """The row groups that a Petastorm reader gives, before it makes Python objects of them.
+
+    Its own iteration copies each image into a `bytes`, with Python's lock held: half of the feed's time.
+    """
+    while True:
+        try:
+            yield reader._workers_pool.get_results()
+        except EmptyResultError:
+            return
+
+
+def _matrix(column: pa.ChunkedArray, stock: Stock) -> NDArray[Any]:
+    """Values (n, length) of a column of equally long bytes or lists, as they lie in memory.
+
+    Raises TableError where a row has another length.
+    """
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies one chunk, too
+    lengths = (pc.binary_length if stock.column == "pixels" else pc.list_value_length)(array)
+    if not pc.all(pc.fill_null(pc.equal(lengths, stock.length), False)).as_py():
+        raise TableError(f"{stock.uri}: column {stock.column!r}: expected {stock.length} values in each row")
+    if stock.column == "features":
+        return array.flatten().to_numpy().reshape(-1, stock.length)  # type: ignore[no-any-return]
+    _, offsets, values = array.buffers()
+    start = int(np.frombuffer(offsets, np.int32)[array.offset])
+    return np.frombuffer(values, np.uint8, len(array) * stock.length, start).reshape(-1, stock.length)
 
 
 def _fitting(batch_size: int, rows: int, devices: int) -> int:
