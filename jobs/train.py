@@ -5,7 +5,7 @@ spark-submit jobs/train.py --prepared /tables/prepared --bundle /models/pneumoni
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,13 +17,14 @@ from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.io import backbones, bundle
 from pneumospark.io.copies import Copies
 from pneumospark.io.engines import OpenvinoForm, openvino_form
-from pneumospark.io.files import Store, canonical, store_of
+from pneumospark.io.files import Store, canonical, scratch_folder, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.stock import Stock, patients, pixel_rows, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.recipe import check
 from pneumospark.settings import parse
+from pneumospark.tables.workers import Worker, on_workers
 
 PLACES = (
     *("bundle", "prepared", "features", "version", "backbone", "members"),
@@ -107,8 +108,12 @@ def _train(
     if config.class_weights == "balanced":
         batches = weighted(batches, stock.labels["train"], facts["labels"])
     audits = (training.audit, validation.audit)
+    epoch_rows: list[int] = []
     if config.members:
         model, history = build(), dict[str, list[float]]()
+    elif config.workers > 1:
+        model = build()
+        history, epoch_rows = _train_on_workers(config, model, (training, validation), checkpoint)
     else:
         model, history = trainer.train(
             config, build, batches, unshuffled, audits, trainer.Checkpoint(checkpoint.save, saved)
@@ -122,18 +127,58 @@ def _train(
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     if config.features:
         model = network.composed(backbones.read_backbone(stock.uri, stock.version, store), model)
-    seen = [census.rows for census in training.seen]
+    seen = epoch_rows or [census.rows for census in training.seen]
     form = None if config.features else _openvino_form(stock, shape, model, store)
     model_id = bundle.write(canonical(config.bundle), model, facts, store, form)
     checkpoint.remove()
     return {
         "model_id": model_id,
-        "epochs": done + len(seen),
+        "epochs": len(history.get("loss", ())),
         "resumed_after": done,
         "epoch_rows": seen,
         "images": sum(seen),
         "validation": {name: facts["validation"][name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
     }
+
+
+def _train_on_workers(
+    config: TrainConfig, model: Any, feeds: tuple[Any, Any], checkpoint: bundle.Checkpoint
+) -> tuple[dict[str, list[float]], list[int]]:
+    """Give `model` the weights that `config.workers` tasks of Spark learn; the history, and the rows of each epoch."""
+    from pneumospark.io.dataset import Shard
+    from pneumospark.learn.resume import packed, unpacked
+
+    for feed in feeds:  # raises where batches are too small, here and not on an executor
+        replace(feed, shard=Shard(0, config.workers)).batches(config.batch_size)
+    spark = session("train")
+    model.save(local := scratch_folder() / bundle.MODEL)
+    content = spark.sparkContext.broadcast(local.read_bytes())
+
+    def work(worker: Worker) -> bytes:
+        from pneumospark.learn import distributed, trainer
+        from pneumospark.learn.weights import weighted
+
+        strategy = distributed.strategy(worker.index, worker.addresses, worker.cpus)
+        saved, rows = checkpoint.saved(), list[int]()
+        shard, done = Shard(worker.index, config.workers), trainer.epochs_done(saved)
+        training, validation = (replace(feed, shard=shard, done=done, seen=[]) for feed in feeds)
+        batches = training.batches(config.batch_size, config.shuffle_rows)
+        if config.class_weights == "balanced":
+            batches = weighted(batches, training.stock.labels["train"], [NORMAL, PNEUMONIA])
+        (scratch := scratch_folder() / bundle.MODEL).write_bytes(content.value)
+        learned, history = distributed.train(
+            config,
+            distributed.Team(strategy, worker.gather),
+            partial(bundle.load_model, scratch),
+            (batches, validation.batches(config.batch_size)),
+            (lambda: rows.append(training.audit(worker.gather)), lambda: validation.audit(worker.gather)),
+            trainer.Checkpoint(checkpoint.save, saved),
+        )
+        return packed({"weights": learned.get_weights()}, {"history": history, "rows": rows})
+
+    (weights,), facts = unpacked(on_workers(spark, config.workers, work), "weights")
+    model.set_weights(weights)
+    return facts["history"], facts["rows"]
 
 
 def _generalisation(config: TrainConfig, stock: Stock, shape: tuple[int, ...], model: Any, store: Store) -> Any:

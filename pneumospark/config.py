@@ -206,6 +206,9 @@ class TrainConfig:
         value="0.5|youden|sensitivity=0.95|costs=5:1",
     )
     shuffle_rows: int = option("rows in the shuffle buffer; 0 shuffles row groups only", 2048, least=0)
+    workers: int = option(
+        "Spark tasks that train together, each on its part of each batch; 1: the driver trains alone", 1, least=1
+    )
     cache_folder: str | None = option(
         "on a local disk: the feed copies the table's files there and reads the store in the first epoch only",
         None,

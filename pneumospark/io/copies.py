@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+ONE_AT_A_TIME = threading.Lock()
+"""Petastorm reads footers in ten threads."""
+
 
 @dataclass
 class Copies:
@@ -25,7 +28,6 @@ class Copies:
     folder: Path
     limit: int
     mine: set[str] = field(default_factory=set, repr=False)
-    one_at_a_time: threading.Lock = field(default_factory=threading.Lock, repr=False)  # ten threads read footers
 
     def open(self, identity: str, size: int, original: Callable[[], IO[bytes]]) -> IO[bytes] | None:
         """The copy of the file of `identity`, opened to read; it is made first; None where `size` bytes find no room.
@@ -33,7 +35,7 @@ class Copies:
         Raises what the store raises where the `original` cannot be read.
         """
         local = self.folder / hashlib.sha256(identity.encode()).hexdigest()
-        with self.one_at_a_time:
+        with ONE_AT_A_TIME:
             self.mine.add(local.name)
             while True:
                 with suppress(FileNotFoundError):  # another process may take it away right before it is opened

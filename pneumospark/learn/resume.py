@@ -34,9 +34,9 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
         self.seed, self.watched, self.save, self.first = seed, list(watched), save, first
         self.history: dict[str, list[float]] = {}
         self.stopped = False
-        self.state = None if saved is None else dict(np.load(io.BytesIO(saved), allow_pickle=False))
-        if self.state:
-            facts = json.loads(self.state["facts"].tobytes())
+        self.state: list[Arrays] = []
+        if saved is not None:
+            self.state, facts = unpacked(saved, "weights", "optimizer", "best")
             self.history, self.stopped, self.counted = facts["history"], facts["stopped"], facts["counted"]
 
     @property
@@ -48,23 +48,21 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
         """Put back what was saved; the watched callbacks have just forgotten what they had counted."""
         if not self.state:
             return
-        self.model.set_weights(self._arrays("weights"))
+        weights, optimizer, best = self.state
+        self.model.set_weights(weights)
         if self.epochs == self.first:
             return
         self.model.optimizer.build(self.model.trainable_variables)
-        for variable, value in zip(self.model.optimizer.variables, self._arrays("optimizer"), strict=True):
+        for variable, value in zip(self.model.optimizer.variables, optimizer, strict=True):
             variable.assign(value)
         for callback, numbers in zip(self.watched, self.counted, strict=True):
             vars(callback).update(numbers)
             if getattr(callback, "restore_best_weights", False):
-                callback.best_weights = self._arrays("best") or None
+                callback.best_weights = best or None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the random numbers of each layer anew, so that they depend on the seed and the epoch alone."""
-        for index, layer in enumerate(self.model._flatten_layers()):
-            for name in GENERATORS:
-                if isinstance(generator := getattr(layer, name, None), keras.random.SeedGenerator):
-                    generator.state.assign(np.array([self.seed + 1_000 * index, epoch], "uint32"))
+        """Start the random numbers of this epoch."""
+        restart(self.model, self.seed, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save, unless the loss is no number: from there is nowhere to go on to."""
@@ -84,15 +82,31 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
             {name: value for name, value in vars(callback).items() if type(value) in (int, float)}
             for callback in self.watched
         ]
-        facts = {"history": self.history, "stopped": bool(self.model.stop_training), "counted": counted}
-        named = {f"{kind}{at}": array for kind, many in arrays.items() for at, array in enumerate(many)}
-        packed = io.BytesIO()
-        np.savez(packed, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)
-        return packed.getvalue()
+        return packed(arrays, {"history": self.history, "stopped": bool(self.model.stop_training), "counted": counted})
 
-    def _arrays(self, kind: str) -> Arrays:
-        state = self.state or {}
-        found: Arrays = []
-        while (name := f"{kind}{len(found)}") in state:
-            found.append(state[name])
-        return found
+
+def packed(arrays: dict[str, Arrays], facts: dict[str, Any]) -> bytes:
+    """Lists of arrays by name, and what JSON can say, as numpy's npz."""
+    named = {f"{kind}{at}": array for kind, many in arrays.items() for at, array in enumerate(many)}
+    content = io.BytesIO()
+    np.savez(content, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)
+    return content.getvalue()
+
+
+def unpacked(content: bytes, *kinds: str) -> tuple[list[Arrays], dict[str, Any]]:
+    """The lists of arrays of some names, and the facts, that `packed` made; no pickle, so no code runs."""
+    state = dict(np.load(io.BytesIO(content), allow_pickle=False))
+    lists: list[Arrays] = []
+    for kind in kinds:
+        lists.append([])
+        while (name := f"{kind}{len(lists[-1])}") in state:
+            lists[-1].append(state[name])
+    return lists, json.loads(state["facts"].tobytes())
+
+
+def restart(model: keras.Model, seed: int, epoch: int) -> None:
+    """Start the random numbers of each layer anew, so that they depend on the seed and the epoch alone."""
+    for index, layer in enumerate(model._flatten_layers()):
+        for name in GENERATORS:
+            if isinstance(generator := getattr(layer, name, None), keras.random.SeedGenerator):
+                generator.state.assign(np.array([seed + 1_000 * index, epoch], "uint32"))

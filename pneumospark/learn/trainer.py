@@ -41,7 +41,7 @@ def train(
     build: Callable[[], keras.Model],
     training: tf.data.Dataset,
     validation: tf.data.Dataset,
-    audits: Sequence[Callable[[], None]],
+    audits: Sequence[Callable[[], object]],
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> tuple[keras.Model, History]:
     """The network that `build` makes, trained, from (n, ...) to (n, 1), and its history by epoch.
@@ -128,7 +128,7 @@ def _augmented(network: keras.Model, recipe: TrainConfig) -> keras.Model:
     return keras.Model(inputs, network(augmentation(recipe.augment, shape, recipe.seed)(inputs)), name="training")
 
 
-def _audited(audits: Sequence[Callable[[], None]]) -> list[keras.callbacks.Callback]:
+def _audited(audits: Sequence[Callable[[], object]]) -> list[keras.callbacks.Callback]:
     return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, audit=audit: audit()) for audit in audits]
 
 
