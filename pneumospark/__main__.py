@@ -27,13 +27,33 @@ def main(argv: list[str] | None = None) -> int:
     register.add_argument("--name", required=True, help="of the registered model")
     register.add_argument("--alias", help="to give to the version: champion, challenger")
     register.set_defaults(run=lambda given: print(registry.register(given.bundle, given.name, given.alias, Store())))
+    examined = commands.add_parser(
+        "doctor", help="whether all fits, and what to change; ends with 1 where something does not"
+    )
+    examined.add_argument("--config", metavar="FILE.toml", help="settings of the jobs: the places in it are looked at")
+    examined.add_argument("--bundle", metavar="URI", help="a bundle to verify")
+    examined.add_argument("--source", metavar="URI", help="a folder to read from")
+    examined.add_argument("--master", metavar="URL", help="of Spark; local[*] where none is given")
+    examined.add_argument("--readers", type=int, default=1, metavar="N", help="trainers that share the row groups")
+    examined.set_defaults(run=diagnose)
     given = parser.parse_args(argv)
     try:
-        given.run(given)
+        return given.run(given) or 0
     except PneumosparkError as error:
         print(f"{parser.prog}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def diagnose(given: argparse.Namespace) -> int:
+    """Print the findings; 1 where something is to be changed."""
+    from pneumospark.io.doctor import Questions, examine
+
+    asked = Questions(given.config, given.bundle, given.source, given.master, given.readers)
+    is_well = True
+    for finding in examine(asked):
+        print(finding, flush=True)
+        is_well &= finding.ok
+    return 0 if is_well else 1
 
 
 def make_backbone(name: str, out: Path) -> None:

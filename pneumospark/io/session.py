@@ -10,7 +10,9 @@ from pathlib import Path
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from pneumospark.io import preflight
 from pneumospark.io.files import scratch_folder
+from pneumospark.io.logs import log
 
 DEFAULTS = {
     # A batch of rows that hold whole images: Spark's own default of 10,000 rows would be gigabytes.
@@ -48,6 +50,9 @@ def session(job: str) -> SparkSession:
         conf.setIfMissing(key, value)
     spark = SparkSession.builder.config(conf=conf.setIfMissing("spark.app.name", f"pneumospark {job}")).getOrCreate()
     _ship_package(spark)
+    for finding in preflight.cheap(lambda name, default: str(conf.get(name, default))):
+        if not finding.ok:
+            log.warning("%s: %s", finding.check, finding.said)
     return spark
 
 
