@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = [f"--set=image.{name}={size['side']}" for name in ("height", "width")]
     prepared = ["--images", out / "images", "--prepared", out / "prepared", *spec]
     scored = ["--predictions", out / "predictions", "--quarantine", out / "quarantine"]
+    scored += ["--drift", "report", "--drift-page", out / "runs.html"]  # a first look stops at nothing
     taken = [
         "--source",
         source,
@@ -80,6 +81,7 @@ def _found(summaries: list[Counts], out: Path) -> str:
         f"{out}/prepared, features   {featured['rows'] - featured['duplicate'] - featured['conflict']} distinct images",
         f"{out}/bundle               model {trained['model_id']}, {trained['rows']['train']} images to train on",
         f"{out}/predictions          {scored['files']} files: {scored['images']} scored now, {scored['known']} known",
+        f"{out}/runs.html            the runs of score, and drift: {', '.join(scored['drift']['drifted']) or 'none'}",
         f"{out}/report/index.html    AUC {judged['roc_auc']:.3f}, accuracy {judged['accuracy']:.3f} "
         f"on {judged['images']} {judged['split']} images",
     )
