@@ -1,0 +1,32 @@
+"""A DAG for Airflow 3 that scores each night; put it into Airflow's dags folder.
+
+It needs apache-airflow-providers-apache-spark and a connection `spark_default`: Spark's master, local[*] or yarn; for
+YARN's cluster mode with {"deploy-mode": "cluster"} as extra. PNEUMOSPARK_HOME says where the checkout is.
+"""
+
+import os
+from datetime import datetime, timedelta
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import DAG
+
+HOME = os.environ.get("PNEUMOSPARK_HOME", "/opt/pneumospark")
+
+with DAG(
+    dag_id="pneumospark_score",
+    schedule="30 2 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,  # a run scores all that is not yet scored, so one makes up for missed nights
+    max_active_runs=1,  # a second one would find the table locked
+    default_args={"retries": 0, "execution_timeout": timedelta(hours=8)},
+    tags=["pneumospark"],
+):
+    SparkSubmitOperator(
+        task_id="score",
+        conn_id="spark_default",
+        application=f"{HOME}/jobs/score.py",
+        name="pneumospark score",
+        application_args=["--config", os.environ.get("PNEUMOSPARK_CONFIG", "/etc/pneumospark/pipeline.toml")],
+        # Airflow passes on the names of the Python that runs it; the job has one of its own.
+        env_vars={"PYSPARK_PYTHON": f"{HOME}/.venv/bin/python", "PYSPARK_DRIVER_PYTHON": f"{HOME}/.venv/bin/python"},
+    )

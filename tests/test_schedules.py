@@ -1,0 +1,96 @@
+"""What starts jobs by itself names what is there: jobs, flags, images, and fields that their readers know."""
+
+import ast
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import ROOT
+
+from pneumospark.config import ScoreConfig
+from pneumospark.io.preflight import PINS, WORKER, memory_bytes
+from pneumospark.settings import parse
+
+yaml = pytest.importorskip("yaml")
+HOME = "/opt/pneumospark/"
+"""Where images and units have the checkout."""
+
+APPLICATION = {
+    "type", "mode", "image", "sparkVersion", "mainApplicationFile", "arguments", "sparkConf", "restartPolicy",
+    "volumes", "driver", "executor", "pythonVersion",
+}  # fmt: skip
+"""Of a v1beta2 SparkApplicationSpec, those that are used: api/v1beta2/sparkapplication_types.go of the operator."""
+
+POD = {
+    "cores", "memory", "memoryOverhead", "serviceAccount", "envFrom", "volumeMounts", "securityContext", "instances",
+}  # fmt: skip
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    found = configparser.ConfigParser(strict=False, interpolation=None)
+    found.optionxform = str  # type: ignore[assignment,method-assign]
+    found.read(ROOT / "conf" / name)
+    return found
+
+
+def assert_starts_score(words: list[str]) -> None:
+    """The words name jobs/score.py of this checkout, and flags that it knows."""
+    script, *args = words
+    assert (ROOT / script.removeprefix("local://").removeprefix(HOME)).is_file(), script
+    flags = [word.partition("=")[0] for word in args if word.startswith("--")]
+    assert flags == ["--config"]
+
+
+def test_systemd() -> None:
+    service, timer = unit("pneumospark-score.service"), unit("pneumospark-score.timer")
+    command, *words = service["Service"]["ExecStart"].split()
+    assert command == f"{HOME}.venv/bin/spark-submit"
+    assert_starts_score(words)
+    assert service["Service"]["Type"] == "oneshot" and "Restart" not in service["Service"]
+    assert timer["Timer"]["Persistent"] == "true"
+
+
+def test_kubernetes() -> None:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "kubernetes-score.yaml").read_text())
+    assert (found["apiVersion"], found["kind"]) == ("sparkoperator.k8s.io/v1beta2", "ScheduledSparkApplication")
+    assert found["spec"]["concurrencyPolicy"] == "Forbid"
+    template = found["spec"]["template"]
+    assert set(template) <= APPLICATION and set(template["driver"]) <= POD and set(template["executor"]) <= POD
+    assert template["sparkVersion"] == PINS["pyspark"]
+    assert_starts_score([template["mainApplicationFile"], *template["arguments"]])
+    executor = template["executor"]
+    assert memory_bytes(executor["memoryOverhead"]) >= executor["cores"] * WORKER
+
+
+def test_airflow() -> None:
+    tree = ast.parse((ROOT / "conf" / "airflow_score.py").read_text())
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = {call.func.id: call for call in found if isinstance(call.func, ast.Name)}
+    settings = {word.arg: ast.unparse(word.value) for word in calls["SparkSubmitOperator"].keywords}
+    assert settings["application"] == "f'{HOME}/jobs/score.py'" and "'--config'" in settings["application_args"]
+    dag = {word.arg: ast.unparse(word.value) for word in calls["DAG"].keywords}
+    assert (dag["catchup"], dag["max_active_runs"]) == ("False", "1")
+
+
+def test_compose_and_images_are_of_one_version() -> None:
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    images = {service["image"] for service in compose["services"].values()}
+    assert all(re.search(r":\d+\.\d+", image) for image in images), images
+    assert {"namenode", "datanode", "s3", "master", "worker-1", "worker-2", "history"} <= set(compose["services"])
+    base = re.findall(r"^FROM (\S+)", (ROOT / "docker" / "Dockerfile.gpu").read_text(), re.M)
+    assert base == [compose["services"]["master"]["image"]]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_images_run_as_nobody_special(name: str) -> None:
+    text = (ROOT / "docker" / name).read_text()
+    assert re.findall(r"^USER (\S+)", text, re.M)[-1] == "185"
+    assert PINS["tensorflow"] in text or "requirements.txt" in text
+
+
+def test_the_settings_that_schedules_name_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text((ROOT / "conf" / "pipeline.toml").read_text())
+    config, _ = parse(ScoreConfig, ["--config", str(tmp_path / "my.toml")])
+    assert config.bundle and config.predictions and config.quarantine
