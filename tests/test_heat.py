@@ -40,6 +40,18 @@ def test_padding_is_no_part_of_the_picture() -> None:
     assert middle.left == 0 and middle.top < 0.5 < middle.bottom and middle.bottom - middle.top > 0.3
 
 
+@given(st.integers(0, 6), st.integers(0, 6), sizes, sizes, st.sampled_from(["pad", "stretch"]))
+def test_a_picture_on_its_side_has_its_box_on_its_side(
+    row: int, column: int, width: int, height: int, fit: str
+) -> None:
+    spec, heat = ImageSpec(70, 70, fit=fit), heated(row, column)
+    upright, aside = hottest(heat, spec, width, height), hottest(heat.T, spec, height, width)
+    assert (upright is None) == (aside is None)
+    if upright and aside:
+        left, top, right, bottom = aside
+        assert (top, left, bottom, right) == pytest.approx(upright, abs=1e-6)
+
+
 def test_of_two_hot_regions_the_hotter_one_counts_and_of_none_none() -> None:
     heat = heated(1, 1) * 0.9 + heated(5, 5)
     box = hottest(heat, ImageSpec(70, 70), 70, 70)
