@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
-from pneumospark.io import backbones, bundle
+from pneumospark.io import backbones, bundle, tracking
 from pneumospark.io.copies import Copies
 from pneumospark.io.engines import OpenvinoForm, openvino_form
 from pneumospark.io.files import Store, canonical, scratch_folder, store_of
@@ -28,7 +28,7 @@ from pneumospark.tables.workers import Worker, on_workers
 
 PLACES = (
     *("bundle", "prepared", "features", "version", "backbone", "members"),
-    *("cache_folder", "cache_gigabytes", "tensorboard"),
+    *("cache_folder", "cache_gigabytes", "tensorboard", "mlflow"),
 )
 """Settings that say where something is: a recipe is the same with other places."""
 
@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(TrainConfig, argv)
     check(config)
+    if config.mlflow:
+        tracking.check(config.mlflow)
     store, target = store_of(session("train")), canonical(config.bundle)
     stock = take_stock(
         canonical(str(config.prepared or config.features)),
@@ -131,6 +133,8 @@ def _train(
     form = None if config.features else _openvino_form(stock, shape, model, store)
     model_id = bundle.write(canonical(config.bundle), model, facts, store, form)
     checkpoint.remove()
+    if config.mlflow:
+        tracking.log_training(config.mlflow, canonical(config.bundle), store)
     return {
         "model_id": model_id,
         "epochs": len(history.get("loss", ())),

@@ -219,6 +219,7 @@ class TrainConfig:
         "to spread each batch over, as TensorFlow names them; none: all GPUs", (), value="DEVICE,..."
     )
     tensorboard: str | None = option("local folder for TensorBoard's log of each epoch", None, value="FOLDER")
+    mlflow: str | None = uri("MLflow to log the training to when it is done; sqlite:///FILE needs no server", None)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_without_mlflow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_mlflow_is_told_to_keep_quiet_before_it_is_imported() -> None:
     ask = (
-        "import os; from pneumospark.io import registry; registry._mlflow('models:/a/1'); "
+        "import os; from pneumospark.io import registry; registry.mlflow_and_client('models:/a/1'); "
         "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
     )
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)

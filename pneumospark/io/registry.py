@@ -26,7 +26,7 @@ def bundle_uri(uri: str) -> str:
     """
     if not uri.startswith("models:"):
         return canonical(uri)
-    from_mlflow, client = _mlflow(uri)
+    from_mlflow, client = mlflow_and_client(uri)
     name, kind, which = _parsed(uri)
     try:
         version = (
@@ -45,11 +45,11 @@ def register(uri: str, name: str, alias: str | None, store: Store) -> str:
 
     The bundle is verified first, and kept whole as artifacts of a run, file by file. Raises BundleError.
     """
-    mlflow, client = _mlflow(f"models:/{name}")
+    mlflow, client = mlflow_and_client(f"models:/{name}")
     source = canonical(uri)
     found = bundle.read(source, store)
-    folder = _local(source, store)
-    run = client.create_run(_experiment(client, "pneumospark"), run_name=f"bundle {found.model_id}")
+    folder = local_copy(source, store)
+    run = client.create_run(experiment(client, "pneumospark"), run_name=f"bundle {found.model_id}")
     client.log_artifacts(run.info.run_id, str(folder), FOLDER)
     client.set_terminated(run.info.run_id)
     try:
@@ -65,14 +65,18 @@ def register(uri: str, name: str, alias: str | None, store: Store) -> str:
     return f"models:/{name}/{version}"
 
 
-def _mlflow(uri: str) -> tuple[Any, Any]:
+def mlflow_and_client(asked: str, tracking: str | None = None) -> tuple[Any, Any]:
+    """The module and a client, of the registry or of a `tracking` URI; raises BundleError where it is missing."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     try:
         import mlflow
     except ImportError as error:
-        raise BundleError(f"{uri}: MLflow is not installed: pip install 'pneumospark[mlflow]'") from error
-    return mlflow, mlflow.MlflowClient(_tracking(), _registry())
+        raise BundleError(f"{asked}: MLflow is not installed: pip install 'pneumospark[mlflow]'") from error
+    try:
+        return mlflow, mlflow.MlflowClient(tracking or _tracking(), tracking or _registry())
+    except mlflow.exceptions.MlflowException as error:  # it knows no such kind of URI
+        raise BundleError(f"{asked}: {_first_line(error)}") from error
 
 
 def _tracking() -> str:
@@ -90,12 +94,13 @@ def _parsed(uri: str) -> tuple[str, str, str]:
     return name, kind, which
 
 
-def _experiment(client: Any, name: str) -> str:
+def experiment(client: Any, name: str) -> str:
+    """The id of an experiment, made where there is none."""
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _local(uri: str, store: Store) -> Path:
+def local_copy(uri: str, store: Store) -> Path:
     """A folder of this machine with the files of a bundle: they lie side by side."""
     if scheme_of(uri) == "file":
         return Path(plain(uri))
