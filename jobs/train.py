@@ -95,6 +95,7 @@ def _train(
 ) -> Counts:
     from pneumospark.io.dataset import Feed  # TensorFlow, only where there is work for it
     from pneumospark.learn import network, trainer
+    from pneumospark.learn.heads import fitted
     from pneumospark.learn.validated import validated
     from pneumospark.learn.weights import weighted
 
@@ -107,12 +108,14 @@ def _train(
     devices = max(1, len(trainer.devices(config)))
     batches = training.batches(config.batch_size, config.shuffle_rows, devices)
     unshuffled = validation.batches(config.batch_size, devices=devices)
-    if config.class_weights == "balanced":
-        batches = weighted(batches, stock.labels["train"], facts["labels"])
-    audits = (training.audit, validation.audit)
+    audits, history = (training.audit, validation.audit), dict[str, list[float]]()
     epoch_rows: list[int] = []
+    if config.class_weights == "balanced" and config.head == "dense":
+        batches = weighted(batches, stock.labels["train"], facts["labels"])
     if config.members:
-        model, history = build(), dict[str, list[float]]()
+        model = build()
+    elif config.head != "dense":
+        model = fitted(config, batches, training.audit)
     elif config.workers > 1:
         model = build()
         history, epoch_rows = _train_on_workers(config, model, (training, validation), checkpoint)

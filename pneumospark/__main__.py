@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from pneumospark.config import NOT_FOR_DIAGNOSIS
+from pneumospark.config import AUGMENTATIONS, NOT_FOR_DIAGNOSIS
 from pneumospark.errors import BundleError, PneumosparkError
 from pneumospark.io import registry
 from pneumospark.io.applications import application
 from pneumospark.io.checkpoint import PACKAGES, read_checkpoint, weights_file
-from pneumospark.io.files import Store
+from pneumospark.io.files import Store, canonical
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     examined.add_argument("--master", metavar="URL", help="of Spark; local[*] where none is given")
     examined.add_argument("--readers", type=int, default=1, metavar="N", help="trainers that share the row groups")
     examined.set_defaults(run=diagnose)
+    sheet = commands.add_parser("augmentations", help="a picture of what an augmentation does to training images")
+    sheet.add_argument(
+        "--prepared", required=True, metavar="URI", help="table of prepared images; S3 by AWS_* variables"
+    )
+    sheet.add_argument("--version", metavar="ID", help="which rows, where the table holds those of several specs")
+    sheet.add_argument("--augment", required=True, choices=[name for name in AUGMENTATIONS if name != "none"])
+    sheet.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    sheet.add_argument("--seed", type=int, default=0, metavar="N")
+    sheet.set_defaults(run=draw_augmentations)
     given = parser.parse_args(argv)
     try:
         return given.run(given) or 0
@@ -76,6 +85,20 @@ def make_backbone(name: str, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     model.save(out)
     print(f"{out}: {name}, ImageNet weights of {origin}")
+
+
+def draw_augmentations(given: argparse.Namespace) -> None:
+    """Write a contact sheet: a few training images of each label, each beside several augmented samples of itself."""
+    from pneumospark.io.sheet import contact_sheet, examples
+
+    labels, pixels = examples(canonical(given.prepared), given.version, Store())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from pneumospark.learn.augment import augmentation
+
+    augment = augmentation(given.augment, pixels.shape[1:], given.seed)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_bytes(contact_sheet(labels, pixels, lambda images: augment(images, training=True).numpy()))
+    print(f"{given.out}: {given.augment}, {len(labels)} images of {given.prepared}")
 
 
 if __name__ == "__main__":

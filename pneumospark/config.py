@@ -14,6 +14,7 @@ AUGMENTATIONS = ("none", "light", "robust", "published")
 SCHEDULES = ("plateau", "cosine")
 ENGINES = ("auto", "tensorflow", "openvino")
 LOG_FORMATS = ("text", "json")
+HEADS = ("dense", "logistic", "svm", "boosting")
 OPTIMIZERS = ("adam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "mixed")
@@ -144,6 +145,12 @@ class TrainConfig:
         "what --network finetuned starts from: a .keras file, a bundle, or a Keras application's name",
         None,
         value="URI-or-name",
+    )
+    head: str = option(
+        "what learns on --features: dense: one hidden layer; logistic regression; svm: a support vector machine; "
+        "boosting: boosted trees",
+        "dense",
+        HEADS,
     )
     members: tuple[str, ...] = option(
         "bundles whose mean is the new one: nothing is trained, it is calibrated and its threshold chosen",

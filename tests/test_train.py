@@ -1,11 +1,13 @@
 """The training job's other ways: an ensemble of bundles, and flags that contradict each other."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import train
 from conftest import Tables, Way, call, rows
+from PIL import Image
 
 from pneumospark.errors import BundleError, ConfigError
 
@@ -55,6 +57,7 @@ def test_a_network_that_learns_on_needs_something_to_start_from(way: Way, tables
     ("flags", "message"),
     [
         (["--l2", "1e-4"], "l2: expected --network published, which has these options"),
+        (["--head", "svm"], "--head svm learns on features: expected --features"),
         (["--head-epochs", "1"], "--head-epochs: expected --network finetuned"),
         (["--tensorboard", "s3://bucket/log"], r"train\.tensorboard: expected a local folder, got 's3://bucket/log'"),
     ],
@@ -64,3 +67,27 @@ def test_settings_that_do_not_go_together_are_refused_at_once(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         tables.train("--prepared", way.tables.prepared, *flags)
+
+
+@pytest.mark.parametrize("head", ["logistic", "svm", "boosting"])
+def test_a_classical_head_and_its_backbone_are_one_model_that_scores_images(
+    way: Way, tables: Tables, head: str
+) -> None:
+    made = call(train, "--features", way.tables.features, "--bundle", tables.bundle, "--head", head)
+    assert made["epoch_rows"] == [made["rows"]["train"]]
+    scored = tables.score(way.corpus, tables.bundle)
+    assert scored["images"] == way.summaries["score"]["images"]
+    facts = json.loads((tables.bundle / "bundle.json").read_text())
+    assert facts["recipe"]["head"] == head and facts["validation"]["roc_auc"] == made["validation"]["roc_auc"]
+
+
+def test_a_contact_sheet_shows_each_image_and_what_becomes_of_it(way: Way, tmp_path: Path) -> None:
+    from pneumospark.__main__ import main
+
+    out = tmp_path / "sheet.png"
+    args = ["augmentations", "--prepared", str(way.tables.prepared), "--augment", "published", "--out", str(out)]
+    assert main(args) == 0
+    sheet = np.asarray(Image.open(out).convert("L"))
+    assert sheet.shape[1] > sheet.shape[0] > 600 and sheet.std() > 30  # six rows of seven, and not white
+    again = tmp_path / "again.png"
+    assert main([*args[:-1], str(again)]) == 0 and again.read_bytes() == out.read_bytes()

@@ -18,6 +18,8 @@ def check(recipe: TrainConfig) -> None:
         raise ConfigError("train: --network finetuned and --backbone belong together")
     if recipe.workers > 1 and (recipe.devices or recipe.tensorboard):
         raise ConfigError("train.workers: expected no --devices and no --tensorboard: a worker takes its first GPU")
+    if recipe.head != "dense" and not recipe.features:
+        raise ConfigError(f"train: --head {recipe.head} learns on features: expected --features")
     if recipe.head_epochs and recipe.network != "finetuned":
         raise ConfigError("train: --head-epochs: expected --network finetuned, which has a backbone to keep at rest")
     if recipe.head_epochs >= recipe.epochs:
