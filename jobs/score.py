@@ -5,6 +5,7 @@ spark-submit jobs/score.py --source /data/tonight --bundle /models/pneumonia-1 -
 """
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -167,6 +168,8 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     now = datetime.now(UTC)
     bundled = (model.model_id, model.spec, model.labels, model.threshold)
     scorer = Scorer(*bundled, now, config.batch_size, show, config.drift != "off", config.explain)
+    thresholds = (model.facts.get("outputs") or {}).get("thresholds", {})
+    scorer = replace(scorer, target=model.target, thresholds=thresholds)
     with time("engine"):
         runs_on = engine.choose(spark.sparkContext, config.engine, model, shipped, found["to_score"])
     log.info("score: engine %s", runs_on)

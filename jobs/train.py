@@ -25,6 +25,7 @@ from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.recipe import check
 from pneumospark.settings import parse
 from pneumospark.tables.workers import Worker, on_workers
+from pneumospark.targets import TARGETS
 
 PLACES = (
     *("bundle", "prepared", "features", "version", "backbone", "members"),
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> Counts:
         "pixels" if config.prepared else "features",
         store,
         config.version,
+        TARGETS[config.target],
     )
     recipe = {key: value for key, value in asdict(config).items() if key not in PLACES}
     backbone = backbones.find(config.backbone, store) if config.backbone else None
@@ -111,7 +113,7 @@ def _train(
     audits, history = (training.audit, validation.audit), dict[str, list[float]]()
     epoch_rows: list[int] = []
     if config.class_weights == "balanced" and config.head == "dense":
-        batches = weighted(batches, stock.labels["train"], facts["labels"])
+        batches = weighted(batches, stock.labels["train"], list(stock.labels["train"]))
     if config.members:
         model = build()
     elif config.head != "dense":
@@ -195,7 +197,9 @@ def _generalisation(config: TrainConfig, stock: Stock, shape: tuple[int, ...], m
 
     rows = pixel_rows(stock, store, ("train", "validation"), AUDITED)
     try:
-        figures = generalisation(rows, forward(model), shape, config.seed)
+        ask, target = forward(model), stock.target
+        told = ask if target.is_binary else lambda pixels: target.pneumonia(ask(pixels))
+        figures = generalisation(rows, told, shape, config.seed)
     except ValueError as error:
         log.warning("train: shortcuts cannot be told: %s", error)
         return None

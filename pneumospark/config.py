@@ -14,6 +14,7 @@ AUGMENTATIONS = ("none", "light", "robust", "published")
 SCHEDULES = ("plateau", "cosine")
 ENGINES = ("auto", "tensorflow", "openvino")
 LOG_FORMATS = ("text", "json")
+TARGETS = ("pneumonia", "kind", "findings")
 HEADS = ("dense", "logistic", "svm", "boosting")
 OPTIMIZERS = ("adam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -134,6 +135,11 @@ class TrainConfig:
     features: str | None = uri("table of features to learn from, instead of --prepared", None)
     version: str | None = option(
         "which rows, where the table holds several: a spec's fingerprint, a backbone's id", None, value="ID"
+    )
+    target: str = option(
+        "what is told: pneumonia or not; kind: normal, bacterial or viral; findings: each of NIH's 14, where known",
+        "pneumonia",
+        TARGETS,
     )
     network: str = option(
         "published: the CNN of the published method, 500 x 500; residual: small, any size; residual-v2: its like with "

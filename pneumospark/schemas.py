@@ -77,6 +77,7 @@ PREPARED = _struct(
     ("patient_id", STRING),
     ("label", STRING),
     ("split", STRING),
+    ("findings", STRING),  # joined by "|", in order; empty where none is named
     ("pixels", BYTES),  # uint8, row-major, height x width x channels of the spec
     ("spec", STRING),  # ImageSpec.fingerprint()
     ("run_id", STRING),
@@ -94,6 +95,7 @@ FEATURES = _struct(
     ("patient_id", STRING),
     ("label", STRING),
     ("split", STRING),
+    ("findings", STRING),
     ("features", ArrayType(FloatType())),
     ("backbone", STRING),
     ("run_id", STRING),
@@ -130,6 +132,7 @@ PREDICTIONS = _struct(
     ("length", LONG),  # bytes, and time, as listed: null in rows of before 0.2
     ("modified_at", TIME),
     ("statistics", PIXEL_STATISTICS),
+    ("probabilities", MapType(STRING, DoubleType())),  # of each output of a model of several, calibrated; else null
     ("run_id", STRING),
 )
 EXPLAINED = _struct(
@@ -146,5 +149,5 @@ EXPLANATIONS = _struct(
     *((field.name, field.dataType) for field in EXPLAINED),
     ("run_id", STRING),
 )
-ADDED_LATER = {"length", "modified_at", "statistics"}
-"""Columns of PREDICTIONS that tables of version 0.1 lack: there they read as null."""
+ADDED_LATER = {"length", "modified_at", "statistics", "probabilities", "findings"}
+"""Columns of PREDICTIONS, PREPARED and FEATURES that tables of version 0.1 lack: there they read as null."""

@@ -45,10 +45,10 @@ def features(seed: int, rows: int, columns: int, coarse: bool) -> tuple[np.ndarr
 def test_a_head_gives_what_scikit_learn_gives(name: str, seed: int, rows: int, columns: int, coarse: bool) -> None:
     x, truth = features(seed, rows, columns, coarse)
     new, _ = features(seed + 1, 50, columns, coarse)
-    reference = SKLEARN[name]().fit(x, truth)
+    reference = SKLEARN[name]().fit(x.astype(np.float64), truth)
     built = heads.HEADS[name](x, truth, None, 0)
     for some in (x, new):
-        expected = expit(reference.decision_function(some))
+        expected = expit(reference.decision_function(some.astype(np.float64)))
         np.testing.assert_allclose(np.asarray(built(some))[:, 0], expected, atol=2e-5)
 
 

@@ -15,6 +15,7 @@ from pneumospark.io.drivers import FAILURES
 from pneumospark.io.engines import OPENVINO_FILES, OpenvinoForm
 from pneumospark.io.files import Store, scratch_folder
 from pneumospark.spec import ImageSpec
+from pneumospark.targets import BINARY, TARGETS, Target
 
 MODEL, FACTS, CARD = "model.keras", "bundle.json", "model_card.md"
 
@@ -29,6 +30,15 @@ class Bundle:
     threshold: float
     facts: dict[str, Any]
     folder: Path
+
+    @property
+    def target(self) -> Target:
+        """What its outputs are; raises BundleError where this version knows other ones by that name."""
+        outputs = self.facts.get("outputs") or {"target": BINARY.name, "names": list(BINARY.outputs)}
+        target = TARGETS.get(outputs["target"])
+        if target is None or list(target.outputs) != outputs["names"]:
+            raise BundleError(f"bundle {self.model_id}: expected outputs {sorted(TARGETS)}, found {outputs}")
+        return target
 
 
 def find(uri: str, store: Store) -> dict[str, Any] | None:
@@ -150,6 +160,8 @@ def check_members(members: Sequence[Bundle], spec: ImageSpec, uris: Sequence[str
     if len(members) == 1:
         raise BundleError(f"--members {uris[0]}: expected two bundles or more, with commas between them")
     for member, uri in zip(members, uris, strict=True):
+        if not member.target.is_binary:
+            raise BundleError(f"--members {uri}: expected a bundle of one output, found {member.target.outputs}")
         if member.spec != spec:
             raise BundleError(f"--members {uri}: expected a bundle for images of {spec}, found {member.spec}")
 

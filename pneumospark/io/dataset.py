@@ -21,8 +21,7 @@ from pyarrow.filesystem import DaskFileSystem
 from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, modified, scheme_of
-from pneumospark.io.stock import LABELS, VERSION_COLUMNS, Census, Stock, counts
-from pneumospark.labels import PNEUMONIA
+from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts
 
 AHEAD_BYTES = 64 * 2**20
 """Read ahead of the training at most, in whole row groups but one at least; Petastorm's own 50 would be a gigabyte."""
@@ -30,7 +29,7 @@ AHEAD_BYTES = 64 * 2**20
 EVEN = 0.75
 """Rows of the smallest shard by those of the largest from which on Petastorm's own shards are even enough."""
 
-Rows = tuple[NDArray[Any], NDArray[np.float32]]  # x: pixels or features of a row (n, k); y (n,)
+Rows = tuple[NDArray[Any], NDArray[np.float32]]  # x: pixels or features of a row (n, k); y (n,) or (n, outputs)
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,13 @@ class Feed:
     def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
         """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch.
 
+        For a target of k outputs y is (n, k), UNKNOWN where nobody knows.
         n is `batch_size`, or the next smaller number with which the last batch, too, has a row for each of `devices`;
         of several shards the batches that are n-th in each have `batch_size` rows together at most.
         """
         kind = tf.float32 if self.stock.column == "features" else tf.uint8
-        signature = (tf.TensorSpec((None, *self.shape), kind), tf.TensorSpec((None,), tf.float32))
+        outputs = () if self.stock.target.is_binary else (len(self.stock.target.outputs),)
+        signature = (tf.TensorSpec((None, *self.shape), kind), tf.TensorSpec((None, *outputs), tf.float32))
         sizes = self._sizes(batch_size, devices)
         rows = tf.data.Dataset.from_generator(lambda: self._batches(sizes, shuffle_rows), output_signature=signature)
         return rows.prefetch(2)
@@ -145,7 +146,7 @@ class Feed:
         patients: list[NDArray[np.str_]] = []
         with make_batch_reader(
             _petastorm_url(self.stock.uri),
-            schema_fields=["image_id", "run_id", "patient_id", "label", key, column],
+            schema_fields=["image_id", "run_id", "patient_id", "label", key, column, *columns_of(self.stock.target)],
             filters=[("split", "=", self.split)],
             reader_pool_type="thread",
             workers_count=1,  # one keeps the order; a training never waits for reading
@@ -157,7 +158,9 @@ class Feed:
         ) as reader:
             for table in _tables(reader):
                 facts = table.drop_columns([column]).to_pandas()
-                wanted = (facts["label"].isin(LABELS) & (facts[key] == self.stock.version)).to_numpy()
+                labels, target = facts["label"].to_numpy(), self.stock.target
+                told = (labels, labels if target.is_binary else facts["findings"].to_numpy())
+                wanted = target.known(*told) & (facts[key] == self.stock.version).to_numpy()
                 wanted &= counts(facts["run_id"].to_numpy(), facts["image_id"].to_numpy(), self.stock.stale)
                 if shards < self.shard.count:
                     numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
@@ -167,8 +170,7 @@ class Feed:
                     patients.append(facts["patient_id"].fillna(facts["image_id"]).to_numpy()[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     x = table[column] if wanted.all() else table[column].filter(pa.array(wanted))
-                    y = (facts["label"][wanted] == PNEUMONIA).to_numpy(np.float32)
-                    yield _matrix(x, self.stock), y
+                    yield _matrix(x, self.stock), target.truth(*told)[wanted]
         self.seen.append(census)
         self.patients = np.concatenate([self.patients[:0], *patients])
 

@@ -56,9 +56,9 @@ def measured(context: SparkContext, shipped: str, shape: tuple[int, ...]) -> dic
 
 
 def make_predict(shipped: str, engine: str = "tensorflow") -> Callable[[NDArray[np.uint8]], NDArray[np.float64]]:
-    """On an executor: (n, height, width, channels) uint8 -> (n,) probability, by the model shipped under a name."""
+    """On an executor: (n, height, width, channels) uint8 -> (n, k) outputs, by the model shipped under a name."""
     forward = _loaded(SparkFiles.get(shipped), engine)
-    return lambda pixels: forward(pixels)[:, 0].astype(np.float64)
+    return lambda pixels: forward(pixels).astype(np.float64)
 
 
 def make_extract(shipped: str, shape: tuple[int, ...]) -> Callable[[NDArray[np.object_]], NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, plain
 from pneumospark.io.tables import STALE_FOLDER
 from pneumospark.labels import NORMAL, PNEUMONIA
+from pneumospark.targets import BINARY, UNKNOWN, Target
 
 LABELS = (NORMAL, PNEUMONIA)
 VERSION_COLUMNS = {"pixels": "spec", "features": "backbone"}
@@ -51,11 +52,12 @@ class Stock:
     column: str  # "pixels" or "features"
     version: str
     census: dict[str, Census]  # by split
-    labels: dict[str, dict[str, int]]  # by split: rows of each label
+    labels: dict[str, dict[str, int]]  # by split: rows of each label, of each output of a target of several
     unlabelled: int  # rows of other labels or none, void ones left out
     length: int  # bytes of a row's pixels, numbers of its features
     groups: dict[str, tuple[Group, ...]]  # by split: its row groups in the order of the files' paths
     stale: frozenset[tuple[str, str]]  # run_id and image_id of rows that `extract` has declared void
+    target: Target = BINARY  # which says what rows are labelled
 
     def check(self, split: str, seen: Census) -> None:
         """Raise LostRowsError unless an epoch gave exactly the rows of a split."""
@@ -75,13 +77,13 @@ class Stock:
         return {"column": self.column, "version": self.version, "splits": dict(sorted(rows.items()))}
 
 
-def take_stock(uri: str, column: str, store: Store, version: str | None = None) -> Stock:
+def take_stock(uri: str, column: str, store: Store, version: str | None = None, target: Target = BINARY) -> Stock:
     """Read ids, labels and splits of a table with plain pyarrow: the figures that every epoch is held against.
 
     Raises TableError where there is no such table, where it holds several versions and none is named, and where train
-    or validation lack one of the two labels.
+    or validation lack one of the two labels, one of the kinds, or all of the findings.
     """
-    names = ["image_id", "run_id", "label", "split", key := VERSION_COLUMNS[column]]
+    names = ["image_id", "run_id", "label", "split", key := VERSION_COLUMNS[column], *columns_of(target)]
     store.exists(uri)  # raises SourceError where the store itself is not there
     try:
         table = (files := _files(uri, store)).to_table(columns=names).to_pandas()
@@ -98,14 +100,16 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     split_of_group = table.groupby("group")["split"].first()
     table = table[table[key] == version]
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stale)]
-    rows = table[table["label"].isin(LABELS)]
-    labels = {
-        split: {label: int(((rows["split"] == split) & (rows["label"] == label)).sum()) for label in LABELS}
-        for split in rows["split"].unique()
-    }
+    findings = table["findings"] if "findings" in table else table["label"]
+    encoded = target.encode(table["label"].to_numpy(), findings.to_numpy())
+    known = (encoded != UNKNOWN).any(axis=1)
+    rows, encoded = table[known], encoded[known]
+    labels = {split: _labels(encoded[(rows["split"] == split).to_numpy()], target) for split in rows["split"].unique()}
     for split in ("train", "validation"):
-        if not all(labels.get(split, {}).get(label) for label in LABELS):
-            raise TableError(f"{uri}: expected rows of both labels in {split}, found {labels.get(split, {})}")
+        of_split = labels.get(split, {})
+        if not all(of_split.values() if target.name != "findings" else [any(of_split.values())]) or not of_split:
+            both = "both labels" if target.is_binary else f"{target.name}, {', '.join(target.outputs)},"
+            raise TableError(f"{uri}: expected rows of {both} in {split}, found {of_split}")
     census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
     wanted = rows["group"].value_counts()
     groups = {
@@ -114,7 +118,18 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None) 
     }
     one = files.head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
     length = len(one[column][0].as_py())
-    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, stale)
+    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, stale, target)
+
+
+def columns_of(target: Target) -> tuple[str, ...]:
+    """What a target needs of a row besides its label: tables of version 0.1 have no findings, and need none for two."""
+    return () if target.is_binary else ("findings",)
+
+
+def _labels(encoded: NDArray[np.float32], target: Target) -> dict[str, int]:
+    """Rows of each label: of normal and pneumonia, or those of which an output is to be 1."""
+    positives = dict(zip(target.outputs, (encoded == 1).sum(axis=0).tolist(), strict=True))
+    return {NORMAL: len(encoded) - positives[PNEUMONIA], **positives} if target.is_binary else positives
 
 
 def counts(

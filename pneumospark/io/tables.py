@@ -51,11 +51,12 @@ def read(spark: SparkSession, uri: str, schema: StructType, *, missing_ok: bool 
         return spark.createDataFrame([], schema).where("false")  # so Spark knows, and leaves out the joins with it
     if table is None:
         raise TableError(f"{uri}: expected a Parquet table, found none")
-    if schema == PREDICTIONS and (lacking := ADDED_LATER.difference(table.columns)):
+    grown = schema in (PREDICTIONS, PREPARED, FEATURES)
+    if grown and (lacking := ADDED_LATER.difference(table.columns)):
         check(table, StructType([field for field in schema if field.name not in lacking]), uri)
     else:
         check(table, schema, uri)
-    if schema == PREDICTIONS:  # Spark goes by one file's columns, and runs of before and after may lie side by side
+    if grown:  # Spark goes by one file's columns, and runs of before and after may lie side by side
         table = spark.read.schema(schema).parquet(literal(uri))
     return table.select(*schema.names)
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from sklearn.metrics import log_loss, roc_curve
 
 from pneumospark.errors import ConfigError
+from pneumospark.targets import BINARY, UNKNOWN, Target
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -16,8 +17,20 @@ EDGE = 1e-6
 """A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
 
 
-def calibrate(network: Any, truth: Ints, probability: Floats) -> dict[str, Any]:
-    """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it."""
+def calibrate(network: Any, truth: Ints, probability: Floats, target: Target = BINARY) -> dict[str, Any]:
+    """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it.
+
+    Truth and probability are (n,), or (n, k) for a target of k outputs. Kinds share a temperature; findings have each
+    their own, by the images where they are known.
+    """
+    if not target.is_binary:
+        fit = fit_softmax if target.activation == "softmax" else _fit_each
+        temperatures, biases = fit(truth, probability)
+        fold_scaling(network, temperatures, biases)
+        method = "temperature and bias of each output, folded into the last layer"
+        scaling = zip(target.outputs, temperatures.tolist(), biases.tolist(), strict=True)
+        outputs = {name: {"temperature": temperature, "bias": bias} for name, temperature, bias in scaling}
+        return {"method": method, "outputs": outputs, "fitted_on": "validation"}
     temperature, bias = fit_scaling(truth, probability)
     fold_scaling(network, temperature, bias)
     method = "temperature and bias (Platt scaling), folded into the last layer"
@@ -51,8 +64,35 @@ def logit_of(probability: Floats) -> NDArray[np.float64]:
     return np.asarray(logit(np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)))
 
 
-def fold_scaling(network: Any, temperature: float, bias: float) -> None:
-    """Put both into the weights of the last layer, a sigmoid: the network itself is then calibrated."""
+def fit_softmax(truth: Ints, probability: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One temperature for k classes, as (k,), and the bias of each, (k,), of least log loss; the first bias is 0.
+
+    `truth`, of which one is 1, and `probability` are (n, k). A class that is not there leaves all as it is.
+    """
+    k = probability.shape[1]
+    if not truth.any(axis=0).all():
+        return np.ones(k), np.zeros(k)
+    logs = np.log(np.clip(probability.astype(np.float64), EDGE, 1))
+
+    def scaled(at: Floats) -> NDArray[np.float64]:
+        return np.asarray(softmax((logs + np.append(0, at[1:])) / np.exp(at[0]), axis=1))
+
+    def loss(at: Floats) -> float:
+        return float(log_loss(truth.argmax(axis=1), scaled(at), labels=range(k)))
+
+    bounds = [(np.log(0.05), np.log(20)), *[(-20, 20)] * (k - 1)]
+    found = minimize(loss, x0=np.zeros(k), bounds=bounds, method="L-BFGS-B").x
+    return np.full(k, np.exp(found[0])), np.append(0, found[1:])
+
+
+def _fit_each(truth: Ints, probability: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    columns = zip(truth.T, probability.T, strict=True)
+    found = [fit_scaling(of_one[of_one != UNKNOWN], said[of_one != UNKNOWN]) for of_one, said in columns]
+    return np.array([temperature for temperature, _ in found]), np.array([bias for _, bias in found])
+
+
+def fold_scaling(network: Any, temperature: Any, bias: Any) -> None:
+    """Put both, or those of each output (k,), into the last layer, sigmoid or softmax: it is then calibrated."""
     last = network.layers[-1]
     kernel, offset = last.get_weights()
     last.set_weights([kernel / temperature, (offset + bias) / temperature])

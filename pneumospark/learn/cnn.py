@@ -9,6 +9,7 @@ from keras import layers
 
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError
+from pneumospark.targets import TARGETS
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -48,8 +49,11 @@ PLAIN = Options()
 
 
 def options_of(recipe: TrainConfig) -> Options:
-    """A recipe's options."""
+    """A recipe's options, and the outputs of its target."""
+    target = TARGETS[recipe.target]
     return Options(
+        outputs=len(target.outputs),
+        activation=target.activation,
         dropout=recipe.dropout,
         batch_normalisation=recipe.batch_normalisation,
         l1=recipe.l1,

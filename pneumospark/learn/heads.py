@@ -34,9 +34,9 @@ def fitted(recipe: TrainConfig, data: tf.data.Dataset, audit: Callable[[], None]
 
 def logistic(x: Floats, truth: NDArray[np.int64], weights: Floats | None, seed: int) -> keras.Model:
     """Logistic regression on standardised features: one Dense layer."""
-    scaler = StandardScaler().fit(x)
+    scaler = StandardScaler().fit(exact := x.astype(np.float64))
     model = LogisticRegression(max_iter=1000, random_state=seed)
-    model.fit(scaler.transform(x), truth, sample_weight=weights)
+    model.fit(scaler.transform(exact), truth, sample_weight=weights)
     kernel = model.coef_[0] / scaler.scale_
     inputs = keras.Input(x.shape[1:])
     return _ended(inputs, inputs, kernel, model.intercept_[0] - kernel @ scaler.mean_, "logistic")
@@ -45,20 +45,20 @@ def logistic(x: Floats, truth: NDArray[np.int64], weights: Floats | None, seed: 
 def svm(x: Floats, truth: NDArray[np.int64], weights: Floats | None, seed: int) -> keras.Model:
     """Support vectors with a Gaussian kernel on standardised features; the logit is the decision function.
 
-    exp(-gamma |x - s|²) of each vector s is exp(2 gamma x·s - gamma |s|² - gamma |x|²): a Dense layer and a sum.
+    exp(-gamma |x - s|²) of each vector s is exp(2 gamma x·s - gamma |x|² - gamma |s|²): a Dense layer over x and |x|².
     Calibration makes probabilities of it afterwards, which is Platt's scaling.
     """
-    scaler = StandardScaler().fit(x)
-    scaled = scaler.transform(x)
+    scaler = StandardScaler().fit(exact := x.astype(np.float64))
+    scaled = scaler.transform(exact)
     gamma = 1 / (x.shape[1] * max(float(scaled.var()), 1e-12))  # what scikit-learn calls "scale"
     model = SVC(gamma=gamma, random_state=seed).fit(scaled, truth, sample_weight=weights)
     vectors = model.support_vectors_
     inputs = keras.Input(x.shape[1:])
     z = _standardised(inputs, scaler)
-    cross = layers.Dense(len(vectors))
-    exponent = layers.Add()([cross(z), layers.Rescaling(-gamma)(layers.Dot(axes=1)([z, z]))])
-    cross.set_weights([2 * gamma * vectors.T, -gamma * np.square(vectors).sum(axis=1)])
-    near = layers.Activation("exponential")(exponent)
+    exponent = layers.Dense(len(vectors))
+    near = layers.Activation("exponential")(exponent(layers.Concatenate()([z, layers.Dot(axes=1)([z, z])])))
+    kernel = np.vstack([2 * gamma * vectors.T, np.full((1, len(vectors)), -gamma)])
+    exponent.set_weights([kernel, -gamma * np.square(vectors).sum(axis=1)])
     return _ended(inputs, near, model.dual_coef_[0], model.intercept_[0], "svm")
 
 

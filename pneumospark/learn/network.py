@@ -93,13 +93,13 @@ def composed(extractor: keras.Model, trained_head: keras.Model) -> keras.Model:
 
 
 def _headless(model: keras.Model) -> keras.Model:
-    """The model without its last layer where that is a sigmoid, also within the head of a `composed` one."""
+    """The model without its last layer where that gives probabilities, also within the head of a `composed` one."""
     last = model.layers[-1]
     if model.name == "composed":
         inputs = keras.Input(model.input_shape[1:])
         return keras.Model(inputs, _headless(last)(model.layers[-2](inputs)))
     return (
         keras.Model(model.input, last.input)
-        if getattr(last, "activation", None) is keras.activations.sigmoid
+        if getattr(last, "activation", None) in (keras.activations.sigmoid, keras.activations.softmax)
         else model
     )

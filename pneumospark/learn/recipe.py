@@ -20,6 +20,12 @@ def check(recipe: TrainConfig) -> None:
         raise ConfigError("train.workers: expected no --devices and no --tensorboard: a worker takes its first GPU")
     if recipe.head != "dense" and not recipe.features:
         raise ConfigError(f"train: --head {recipe.head} learns on features: expected --features")
+    if recipe.target != "pneumonia" and (recipe.members or recipe.head != "dense"):
+        raise ConfigError(f"train: --target {recipe.target}: ensembles and classical heads are for --target pneumonia")
+    if recipe.workers > 1 and (recipe.target != "pneumonia" or recipe.head != "dense"):
+        raise ConfigError("train.workers: expected --target pneumonia and --head dense")
+    if recipe.target == "findings" and recipe.class_weights != "none":
+        raise ConfigError("train: --class-weights: findings are no classes: expected --target pneumonia or kind")
     if recipe.head_epochs and recipe.network != "finetuned":
         raise ConfigError("train: --head-epochs: expected --network finetuned, which has a backbone to keep at rest")
     if recipe.head_epochs >= recipe.epochs:

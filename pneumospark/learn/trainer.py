@@ -17,6 +17,7 @@ from pneumospark.learn.network import freeze
 from pneumospark.learn.phases import phases
 from pneumospark.learn.precision import computing_in, policy
 from pneumospark.learn.resume import Resume
+from pneumospark.learn.weights import EachBinaryCrossentropy, masked
 
 History = dict[str, list[float]]
 
@@ -51,6 +52,8 @@ def train(
     pass over both and may raise. After each epoch `checkpoint` gets what a later call needs to go on from there; the
     feed must then begin with that epoch, too.
     """
+    if recipe.target == "findings":
+        training, validation = masked(training), masked(validation)
     state = checkpoint.saved
     history: History = {}
 
@@ -73,7 +76,7 @@ def train(
             with strategy.scope():
                 if recipe.head_epochs:
                     freeze(model, phase.frozen)
-                learner.compile(optimizer(recipe, phase.rate), loss(recipe), metrics=[keras.metrics.AUC(name="auc")])
+                learner.compile(optimizer(recipe, phase.rate), loss(recipe), metrics=measures(recipe))
             learner.fit(
                 training,
                 validation_data=validation,
@@ -90,18 +93,29 @@ def train(
 
 
 def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Truth (n,) of 0 and 1, and probabilities (n,) of the network as it is, in the order of the data."""
+    """Truth of 0 and 1, and probabilities of the network as it is, in the order of the data, each (n,).
+
+    Of a network of k outputs both are (n, k), and truth is UNKNOWN where nobody knows. Weights in the data are let be.
+    """
     ask, truth, probability = forward(network), [], []
-    for x, y in data:
+    for x, y, *_ in data:
         probability.append(ask(x))
         truth.append(y.numpy())
     return np.concatenate(truth).astype(np.int64), np.concatenate(probability)
 
 
 def forward(network: keras.Model) -> Callable[[Any], NDArray[np.float64]]:
-    """The network as it is now, from (n, ...) to probabilities (n,); compiled, so not for one batch alone."""
+    """The network as it is now, from (n, ...) to probabilities (n,), or (n, k) where it has k outputs.
+
+    Compiled, so not for one batch alone.
+    """
     compiled = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
-    return lambda x: np.asarray(compiled(tf.constant(x)))[:, 0].astype(np.float64)
+
+    def ask(x: Any) -> NDArray[np.float64]:
+        given = np.asarray(compiled(tf.constant(x))).astype(np.float64)
+        return given[:, 0] if given.shape[1] == 1 else given
+
+    return ask
 
 
 def devices(recipe: TrainConfig) -> tuple[str, ...]:
@@ -140,8 +154,17 @@ def optimizer(recipe: TrainConfig, rate: float) -> keras.optimizers.Optimizer:
 
 
 def loss(recipe: TrainConfig) -> keras.losses.Loss:
-    """What is made small."""
+    """What is made small: the mean over images and, of several findings, over those that are known."""
+    if recipe.target == "kind":
+        return keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    if recipe.target == "findings":
+        return EachBinaryCrossentropy(recipe.label_smoothing)
     return keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
+
+
+def measures(recipe: TrainConfig) -> list[keras.metrics.Metric]:
+    """What is shown of each epoch besides the loss; of findings nothing, since Keras' areas know no gaps."""
+    return [] if recipe.target == "findings" else [keras.metrics.AUC(name="auc")]
 
 
 def _watchers(recipe: TrainConfig) -> list[keras.callbacks.Callback]:

@@ -128,7 +128,8 @@ def mistakes(rows: DataFrame, count: int) -> DataFrame:
     """The surest mistakes, surest first: how far towards 0 or 1 the probability went from the threshold."""
     p, t = F.col("probability"), F.col("threshold")
     sure = F.when(p >= t, (p - t) / F.greatest(1 - t, F.lit(1e-12))).otherwise((t - p) / F.greatest(t, F.lit(1e-12)))
-    return rows.where("prediction != label").orderBy(F.desc(sure), "path").limit(count)
+    wrong = (p >= t) != (F.col("label") == PNEUMONIA)
+    return rows.where(wrong).orderBy(F.desc(sure), "path").limit(count)
 
 
 def drawn(rows: DataFrame, without: Sequence[str], count: int) -> DataFrame:

@@ -31,5 +31,4 @@ def features(prepared: DataFrame, backbone: str, make_extract: MakePredict, batc
     """
     # binary columns reach the function as an array of bytes objects, as long as no tensor shape is declared
     extract = predict_batch_udf(make_extract, return_type=ArrayType(FloatType()), batch_size=batch_size)
-    columns = ["image_id", "patient_id", "label", "split"]
-    return prepared.select(*columns, extract("pixels").alias("features"), F.lit(backbone).alias("backbone"))
+    return prepared.select("image_id", *FACTS, extract("pixels").alias("features"), F.lit(backbone).alias("backbone"))

@@ -19,7 +19,7 @@ from pneumospark.schemas import IMAGES
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.history import FACTS
 from pneumospark.tables.images import Row, packed
-from pneumospark.tables.prepared import choose
+from pneumospark.tables.prepared import choose, with_findings
 
 CATEGORIES = ("format", "photometric")
 STORED = ("image_id", "path", "patient_id", "label", "split", "width", "height", "length", "bits", *CATEGORIES)
@@ -38,7 +38,7 @@ def distinct(images: DataFrame) -> DataFrame:
 
     As in `prepared`, what is left out goes to every task, since it is little: so no bytes of images are shuffled.
     """
-    chosen = choose(images, images.select("image_id", *FACTS).limit(0))
+    chosen = choose(images, with_findings(images).select("image_id", *FACTS).limit(0))
     left_out = chosen.where("state <> 'wanted'").drop("state")
     return images.join(F.broadcast(left_out), left_out.columns, "left_anti")
 

@@ -1,7 +1,7 @@
 """The `predictions` table: load, predict and look at each image in one pass on the executors."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from pneumospark.errors import DecodeError
+from pneumospark.labels import OTHER, PNEUMONIA
 from pneumospark.pixels.facts import pixel_facts
 from pneumospark.pixels.heat import hottest
 from pneumospark.schemas import EXPLAINED, EXPLANATIONS, LISTED, PREDICTIONS, SIDES
@@ -22,6 +23,7 @@ from pneumospark.tables.images import Row, packed, without_run_id
 from pneumospark.tables.origins import Loaded
 from pneumospark.tables.paths import Show
 from pneumospark.tables.sources import without_known
+from pneumospark.targets import BINARY, Target
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 Explain = Callable[[NDArray[np.uint8]], list[tuple[bytes, NDArray[np.float32]]]]
@@ -41,6 +43,8 @@ class Scorer:
     show: Show = str  # paths
     statistics: bool = True  # of the pixels, for drift
     explain: str = "positives"  # or "all", where explanations are wanted
+    target: Target = BINARY
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of each output of a target of several
 
 
 def unscored(files: DataFrame, done: DataFrame, seen: DataFrame) -> DataFrame:
@@ -75,7 +79,7 @@ def predictions(
 ) -> DataFrame:
     """PREDICTIONS rows (without run_id) of those rows of an Origin that `load` without a DecodeError.
 
-    `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n,) probability. With
+    `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n, k) outputs. With
     `make_explain`, called where a task first needs it, rows have the columns EXPLAINED besides.
     """
     schema = without_run_id(PREDICTIONS)
@@ -114,7 +118,8 @@ def _loaded(rows: Iterator[Row], load: Callable[[Row], Loaded]) -> Iterator[tupl
 
 
 def _scored(chunk: list[tuple[Row, Loaded]], predict: Predict, scorer: Scorer) -> Iterator[Row]:
-    probabilities = predict(np.stack([image.pixels for _, image in chunk]))
+    outputs = predict(np.stack([image.pixels for _, image in chunk]))
+    probabilities = np.clip(scorer.target.pneumonia(outputs), 0, 1)
     common: dict[str, Any] = {
         "threshold": scorer.threshold,
         "model_id": scorer.model_id,
@@ -122,11 +127,30 @@ def _scored(chunk: list[tuple[Row, Loaded]], predict: Predict, scorer: Scorer) -
         "scored_at": scorer.scored_at,
         **dict.fromkeys(EXPLAINED.names),
     }
-    for (file, image), probability in zip(chunk, probabilities.tolist(), strict=True):
-        label = scorer.labels[int(probability >= scorer.threshold)]
+    for (file, image), probability, given in zip(chunk, probabilities.tolist(), outputs.tolist(), strict=True):
+        each = None if scorer.target.is_binary else dict(zip(scorer.target.outputs, given, strict=True))
+        label = _called(probability, each, scorer)
         row = {"image_id": image.image_id, "path": scorer.show(file["path"])}
         facts = pixel_facts(image.pixels) if scorer.statistics else None
-        yield file | row | {"probability": probability, "prediction": label, "statistics": facts} | common
+        yield (
+            file
+            | row
+            | {
+                "probability": probability,
+                "prediction": label,
+                "probabilities": each,
+                "statistics": facts,
+                **common,
+            }
+        )
+
+
+def _called(probability: float, each: Mapping[str, float] | None, scorer: Scorer) -> str:
+    """Pneumonia at its threshold; else normal, or other where another finding is at its own."""
+    if probability >= scorer.threshold or scorer.target.name != "findings":
+        return scorer.labels[int(probability >= scorer.threshold)]
+    found = any((each or {})[name] >= at for name, at in scorer.thresholds.items() if name != PNEUMONIA)
+    return OTHER if found else scorer.labels[0]
 
 
 def _explains(row: Row, scorer: Scorer) -> bool:

@@ -25,7 +25,7 @@ def choose(images: DataFrame, done: DataFrame) -> DataFrame:
     count) has the image with the same patient, label and split; "wanted": what is to be prepared.
     """
     replaced = F.col("run_id") < F.max("run_id").over(Window.partitionBy("path"))
-    rows = images.select("path", "image_id", "run_id", *FACTS).withColumn("replaced", replaced)
+    rows = with_findings(images).select("path", "image_id", "run_id", *FACTS).withColumn("replaced", replaced)
     same = Window.partitionBy("replaced", "image_id")
     first = F.row_number().over(same.orderBy(F.col("label").isNull(), "path", "run_id"))
     labels = F.size(F.collect_set("label").over(same))
@@ -52,7 +52,12 @@ def prepared(images: DataFrame, chosen: DataFrame, spec: ImageSpec) -> DataFrame
                 yield {**row, "pixels": _pixels(row["path"], row.pop("content"), spec), "spec": spec.fingerprint()}
 
     columns = ("path", "content", "image_id", *FACTS)
-    return wanted.select(*columns).mapInArrow(lambda batches: packed(rows(batches), schema), schema)
+    return with_findings(wanted).select(*columns).mapInArrow(lambda batches: packed(rows(batches), schema), schema)
+
+
+def with_findings(images: DataFrame) -> DataFrame:
+    """`images` with their findings as text: Petastorm reads no lists of several lengths."""
+    return images.withColumn("findings", F.array_join(F.array_sort("findings"), "|"))
 
 
 def _pixels(path: str, content: bytes, spec: ImageSpec) -> bytes:
