@@ -19,7 +19,7 @@ from pneumospark.learn.weights import balanced
 Floats = NDArray[np.floating[Any]]
 
 
-def fitted(recipe: TrainConfig, data: tf.data.Dataset, audit: Callable[[], None]) -> keras.Model:
+def fitted(recipe: TrainConfig, data: tf.data.Dataset, audit: Callable[[], object]) -> keras.Model:
     """The recipe's head, from features (n, k) to probabilities (n, 1), taught in one pass over batches of x and y (n,).
 
     All features are held in memory: a million of 1,280 numbers are 5 GB. `audit` may raise.

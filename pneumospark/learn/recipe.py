@@ -10,6 +10,7 @@ from pneumospark.learn.calibrate import check_rule
 def check(recipe: TrainConfig) -> None:
     """Raise ConfigError for settings that contradict each other, before hours of training."""
     check_rule(recipe.threshold)
+    _check_outputs(recipe)
     if bool(recipe.prepared) == bool(recipe.features):
         raise ConfigError("train: expected either --prepared or --features")
     if recipe.members and not recipe.prepared:
@@ -18,14 +19,6 @@ def check(recipe: TrainConfig) -> None:
         raise ConfigError("train: --network finetuned and --backbone belong together")
     if recipe.workers > 1 and (recipe.devices or recipe.tensorboard):
         raise ConfigError("train.workers: expected no --devices and no --tensorboard: a worker takes its first GPU")
-    if recipe.head != "dense" and not recipe.features:
-        raise ConfigError(f"train: --head {recipe.head} learns on features: expected --features")
-    if recipe.target != "pneumonia" and (recipe.members or recipe.head != "dense"):
-        raise ConfigError(f"train: --target {recipe.target}: ensembles and classical heads are for --target pneumonia")
-    if recipe.workers > 1 and (recipe.target != "pneumonia" or recipe.head != "dense"):
-        raise ConfigError("train.workers: expected --target pneumonia and --head dense")
-    if recipe.target == "findings" and recipe.class_weights != "none":
-        raise ConfigError("train: --class-weights: findings are no classes: expected --target pneumonia or kind")
     if recipe.head_epochs and recipe.network != "finetuned":
         raise ConfigError("train: --head-epochs: expected --network finetuned, which has a backbone to keep at rest")
     if recipe.head_epochs >= recipe.epochs:
@@ -41,3 +34,14 @@ def check(recipe: TrainConfig) -> None:
         raise ConfigError(f"train.tensorboard: expected a local folder, got {recipe.tensorboard!r}")
     if recipe.tensorboard and not find_spec("tensorboard"):
         raise ConfigError("train.tensorboard: expected the package tensorboard: pip install tensorboard")
+
+
+def _check_outputs(recipe: TrainConfig) -> None:
+    if recipe.head != "dense" and not recipe.features:
+        raise ConfigError(f"train: --head {recipe.head} learns on features: expected --features")
+    if recipe.target != "pneumonia" and (recipe.members or recipe.head != "dense"):
+        raise ConfigError(f"train: --target {recipe.target}: ensembles and classical heads are for --target pneumonia")
+    if recipe.workers > 1 and (recipe.target != "pneumonia" or recipe.head != "dense"):
+        raise ConfigError("train.workers: expected --target pneumonia and --head dense")
+    if recipe.target == "findings" and recipe.class_weights != "none":
+        raise ConfigError("train: --class-weights: findings are no classes: expected --target pneumonia or kind")
