@@ -190,6 +190,7 @@ PARQUET_TYPES = {
     "array<string>": "list<element: string>",
     "array<float>": "list<element: float>",
     "map<string,string>": "map<string, string ('extra')>",  # pyarrow 14 shows the column's name here
+    "map<string,double>": "map<string, double ('probabilities')>",
     PIXEL_STATISTICS.simpleString(): f"struct<{', '.join(f'{name}: float' for name in PIXEL_STATISTICS.names)}>",
 }
 
@@ -241,6 +242,7 @@ def test_row_groups_are_small_enough_for_a_reader(spark: SparkSession, tmp_path:
         F.col("id").cast("string").alias("image_id"),
         *(F.lit(name).alias(name) for name in ("patient_id", "label")),
         F.lit("train").alias("split"),
+        F.lit("").alias("findings"),
         F.repeat(F.hex(F.col("id") % 16), 2**20).cast("binary").alias("pixels"),
         F.lit("s").alias("spec"),
     )
