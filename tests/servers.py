@@ -15,6 +15,8 @@ from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from pneumospark.io.files import Store, plain
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IVY = Path(os.environ.get("PNEUMOSPARK_IVY", Path.home() / ".cache" / "pneumospark-ivy"))
@@ -150,6 +152,17 @@ def process(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def fetch(table: str, folder: Path) -> Path:
+    """Copy the files of a table on HDFS, but empty ones, below a folder of this machine, which is returned."""
+    filesystem = Store().filesystem(table)
+    for path, info in filesystem.find(plain(table), detail=True).items():
+        if info["size"]:
+            copy = folder / path.partition(f"{plain(table)}/")[2]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(filesystem.cat_file(path))
+    return folder
 
 
 def free_ports(count: int) -> list[int]:

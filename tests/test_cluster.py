@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def daemon(folder: Path, kind: str, *args: object) -> Iterator[None]:
+def daemon(folder: Path, kind: str, *args: object) -> "Iterator[subprocess.Popen[bytes]]":
     """A master or a worker of Spark, in an environment without this checkout; ended by its own pid."""
     folder.mkdir(parents=True)
     env = environment(HOME=str(folder), SPARK_WORKER_DIR=str(folder / "work"))
@@ -46,7 +46,7 @@ def daemon(folder: Path, kind: str, *args: object) -> Iterator[None]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=folder, env=env)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)

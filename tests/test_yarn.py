@@ -88,7 +88,7 @@ def test_the_packed_environment_holds_nothing_of_this_package(package: Path) -> 
     with tarfile.open(package / "environment.tar") as archive:
         names = [member.name for member in archive]
     assert "bin/python" in names and any("/tensorflow/__init__.py" in name for name in names)
-    assert [name for name in names if "pneumospark" in name or "/pyspark/" in name] == []
+    assert [name for name in names if "pneumospark" in name or "site-packages/pyspark/" in name] == []
 
 
 def test_score_in_cluster_mode_gives_what_one_machine_gives(
@@ -118,8 +118,6 @@ def by_source(row: dict[str, Any], source: str) -> str:
 
 def fetched(uri: str, folder: Path) -> list[dict[str, Any]]:
     """The rows of a table on HDFS, each once: a path twice would be an error."""
-    filesystem = Store().filesystem(uri)
-    filesystem.get("/predictions", str(folder / "predictions"), recursive=True)
-    found = rows(folder / "predictions")
+    found = rows(servers.fetch(uri, folder / "predictions"))
     assert len({row["path"] for row in found}) == len(found)
     return found
