@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from mutations import KINDS, mutated, originals
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -522,3 +523,20 @@ def test_real_files_decode_and_cut_ones_are_noticed(pattern: str) -> None:
 
 def test_the_largest_radiograph_fits_the_limit_with_room() -> None:
     assert decode_module.MAX_PIXELS > 5 * 4300 * 4300
+
+
+def verdict(content: bytes, at_least: tuple[int, int] | None) -> tuple[object, ...]:
+    """What is said of a file: facts, or the reason why it is refused."""
+    try:
+        found = decode(content, 10**7, at_least)
+    except DecodeError as error:
+        return (error.reason,)
+    return found.width, found.height, found.format, found.bits, found.photometric
+
+
+def test_decoding_to_an_eighth_tells_the_same_broken_files() -> None:
+    """So ingest may: libjpeg reads and decodes all of the compressed bytes whatever the scale."""
+    files = [content for _, content in mutated(seed=3, count=3 * len(KINDS) * len(originals()))]
+    verdicts = [verdict(content, None) for content in files]
+    assert [verdict(content, (1, 1)) for content in files] == verdicts
+    assert 0.2 < sum(len(found) == 1 for found in verdicts) / len(files) < 0.9

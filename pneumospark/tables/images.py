@@ -23,6 +23,9 @@ Read = Callable[[str], bytes]
 BATCH_BYTES = 32 * 2**20
 """Rows that hold images travel to the JVM in batches of about this size, whatever the size of each."""
 
+SMALLEST = (1, 1)
+"""A JPEG is decoded to an eighth of its size: all of its bytes are read, which tells a broken one, in half the time."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -69,7 +72,7 @@ def refused(files: DataFrame, look: Callable[[Row], object], stage: str, show: S
 def image_row(file: Row, read: Read, rules: Rules) -> Row:
     """One row of IMAGES; raises DecodeError for a file that is no usable image."""
     content = read(file["path"])
-    decoded = decode(content, rules.max_pixels)
+    decoded = decode(content, rules.max_pixels, SMALLEST)
     if decoded.header:
         dicom_header.check(decoded.header, rules.dicom_check, rules.burned_in)
     image_id = hashlib.sha256(content).hexdigest()

@@ -1,5 +1,6 @@
 """Work that several executors do together, at the same time: a barrier stage, in which they know each other."""
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,9 @@ from pneumospark.errors import ConfigError, TrainingError
 
 PATIENCE = 60.0
 """Seconds for executors to register, in which a cluster has fewer slots than it will have."""
+
+PYTHON_ERROR = re.compile(r"(?!org\.|java\.|py4j\.|Py4J|Caused)[A-Za-z_][\w.]*(Error|Exception): ")
+"""The last line of a traceback, and no line of the JVM's."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,6 @@ def _wait_for_slots(spark: SparkSession, count: int, patience: float) -> None:
 
 
 def _cause(said: str) -> str:
-    """The last line of a Python traceback in what Spark says, else its first line."""
+    """What the worker's own Python error says, of all that Spark says around it; else the first line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    named = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception")) and "Spark" not in line]
-    return (named or lines or ["no word of why"])[0]
+    return next(filter(PYTHON_ERROR.match, lines), (lines or ["no word of why"])[0])
