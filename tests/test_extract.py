@@ -158,7 +158,10 @@ def test_a_backbone_of_another_size_is_refused(tables: Tables, way: Way) -> None
 
 @pytest.mark.parametrize(
     ("backbone", "message"),
-    [("/nowhere/x.keras", "expected a .keras file or a bundle"), ("Nonsense", "or an application such as")],
+    [
+        ("/nowhere/x.keras", "expected a .keras file or a bundle"),
+        ("Nonsense", "or a Keras application: ConvNeXtBase, "),
+    ],
 )
 def test_an_unknown_backbone_is_refused(ingested: Way, tables: Tables, backbone: str, message: str) -> None:
     with pytest.raises(BundleError, match=f"--backbone {backbone}: expected a .keras file.*{message[-12:]}"):
