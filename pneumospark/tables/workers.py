@@ -33,8 +33,8 @@ class Worker:
 def on_workers(spark: SparkSession, count: int, work: Callable[[Worker], bytes], patience: float = PATIENCE) -> bytes:
     """Let `count` tasks do `work` at once; what the first of them returned.
 
-    Where one fails, Spark ends the others and, if slots are left, starts them all again. Raises ConfigError where the
-    cluster has no room for all of them at once, TrainingError where they failed for good.
+    Raises ConfigError where the cluster has no room for all of them at once, TrainingError where one fails: Spark ends
+    the others then, and starts none again.
     """
     _wait_for_slots(spark, count, patience)
 
