@@ -119,7 +119,7 @@ def _train(
     elif config.head != "dense":
         model = fitted(config, batches, training.audit)
     elif config.workers > 1:
-        model = build()
+        model = trainer.initial(config, build)
         history, epoch_rows = _train_on_workers(config, model, (training, validation), checkpoint)
     else:
         model, history = trainer.train(

@@ -1,6 +1,7 @@
 """A real YARN in cluster mode: driver and executors have a packed environment and a wheel, and nothing else of ours."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,15 @@ from yarn import Yarn, yarn_servers
 from pneumospark.io.files import Store
 from pneumospark.schemas import PREDICTIONS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.stores, pytest.mark.spark, pytest.mark.tensorflow]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.stores,
+    pytest.mark.spark,
+    pytest.mark.tensorflow,
+    pytest.mark.skipif(
+        not os.environ.get("PNEUMOSPARK_YARN"), reason="2.5 GB and minutes: PNEUMOSPARK_YARN=1"
+    ),
+]
 
 MEGABYTES = 6000
 """Of the node: driver and executor, each with 600 MB for Java, and TensorFlow in Python beside it."""

@@ -92,6 +92,12 @@ def train(
     return model, history
 
 
+def initial(recipe: TrainConfig, build: Callable[[], keras.Model]) -> keras.Model:
+    """The network before its first step: its weights follow from the recipe's seed alone."""
+    keras.utils.set_random_seed(recipe.seed)
+    return build()
+
+
 def predict(network: keras.Model, data: tf.data.Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Truth of 0 and 1, and probabilities of the network as it is, in the order of the data, each (n,).
 
