@@ -25,9 +25,7 @@ pytestmark = [
     pytest.mark.stores,
     pytest.mark.spark,
     pytest.mark.tensorflow,
-    pytest.mark.skipif(
-        not os.environ.get("PNEUMOSPARK_YARN"), reason="2.5 GB and minutes: PNEUMOSPARK_YARN=1"
-    ),
+    pytest.mark.skipif(not os.environ.get("PNEUMOSPARK_YARN"), reason="2.5 GB and minutes: PNEUMOSPARK_YARN=1"),
 ]
 
 MEGABYTES = 6000
