@@ -54,8 +54,10 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     paths.check_key(listed, rules.patient_key)
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
     columns = {*LISTED.names, *COLUMNS, "run_id"}
-    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns)))
-    done = done if (is_first := done.isEmpty()) else done.persist()
+    # Kept before the first look at it, which would read the whole table a second time.
+    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
+    if is_first := done.isEmpty():
+        done = done.unpersist()  # and Spark leaves out the joins with it
     refusals = settled(
         refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
     )

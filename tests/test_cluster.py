@@ -174,6 +174,8 @@ def prepared(table: Path, side: int = 96) -> Path:
 def test_two_workers_learn_what_one_learns_also_after_a_kill(cluster, tables: Tables, tmp_path: Path) -> None:
     """The same batches, of 16 rows or of two times 8, for a network without batch normalisation and dropout."""
     recipe = ("--network", "published", "--augment", "none", "--epochs", 4, "--batch-size", 16, "--shuffle-rows", 0)
+    # Not Adam, which makes whole steps of gradients that are rounding alone: with it the losses part by per cents.
+    recipe += ("--optimizer", "sgd", "--learning-rate", 0.05)
     args = ("--prepared", prepared(tmp_path / "prepared"), *recipe, "--threshold", "0.5")
     tables.train(*args)
 
@@ -188,7 +190,7 @@ def test_two_workers_learn_what_one_learns_also_after_a_kill(cluster, tables: Ta
     assert 1 <= summary["resumed_after"] < summary["epochs"] == 4
     assert set(summary["epoch_rows"]) == {48}
     alone, together = history(tables.bundle), history(tmp_path / "two")
-    for name in ("loss", "val_loss"):
-        assert together[name][0] == pytest.approx(alone[name][0], rel=1e-5)
-        # Seen: up to 2.4 % apart from the second epoch on, after the kill; why is not known yet.
-        assert together[name] == pytest.approx(alone[name], rel=0.05)
+    assert max(alone["loss"]) - min(alone["loss"]) > 0.01  # it learns
+    assert {name: pytest.approx(alone[name], rel=1e-3) for name in ("loss", "val_loss", "auc", "val_auc")} == {
+        name: together[name] for name in ("loss", "val_loss", "auc", "val_auc")
+    }
