@@ -111,6 +111,16 @@ def test_links_lead_to_what_they_name(tmp_path: Path) -> None:
         STORE.read(broken.path)
 
 
+def test_what_is_taken_away_while_it_is_listed_is_no_error(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1")
+    listing = STORE.list_folder(f"file://{tmp_path}")
+    first = next(iter(listing)).path.removeprefix(f"file://{tmp_path}/")
+    for name in set("abc") - {first}:
+        (tmp_path / name).unlink()
+    assert list(listing) == []
+
+
 def test_a_name_that_no_table_can_hold_is_an_error(tmp_path: Path) -> None:
     (Path(os.fsencode(tmp_path).decode()) / os.fsdecode(b"latin-\xe4.png")).touch()
     with pytest.raises(SourceError, match=r"latin-\\udce4\.png': the name is not valid UTF-8; rename the file"):
