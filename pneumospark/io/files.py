@@ -241,7 +241,7 @@ def _local_entries(uri: str) -> Iterator[Entry]:
                 except OSError:
                     if not os.path.lexists(entry.path):
                         continue  # taken away since the listing began: another process's lock, a file moved on
-                    stat, is_folder = entry.stat(follow_symlinks=False), False  # a link that leads nowhere: read says so
+                    stat, is_folder = entry.stat(follow_symlinks=False), False  # a link to nowhere: reading says so
                 yield Entry(_uri(entry.path, uri), is_folder, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
     except OSError as error:
         raise SourceError(f"{uri}: cannot be listed: {said(error)}") from error
