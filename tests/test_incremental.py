@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from pneumospark.errors import LockError, QuarantineError
 from pneumospark.io.files import Store
 from pneumospark.io.lock import locked
+from pneumospark.io.metering import Meter
 from pneumospark.io.run import FEW, check_quarantined, run
 from pneumospark.io.stock import take_stock
 from pneumospark.io.tables import read
@@ -36,6 +37,21 @@ def same_stat(path: Path, data: bytes) -> None:
     assert len(data) <= stat.st_size
     path.write_bytes(data.ljust(stat.st_size, b"\0"))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.spark
+def test_a_run_counts_its_own_bytes_in_a_session_that_forgets(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark keeps the figures of the last 1,000 stages: what was read before a run leaves them while it goes on."""
+    for name, count in {"before": 100_000, "of_run": 1_000}.items():
+        spark.range(count).write.parquet(f"{tmp_path}/{name}")
+    spark.read.parquet(f"{tmp_path}/before").agg({"id": "sum"}).collect()
+    meter = Meter(spark, Path.read_bytes)
+    small = spark.sparkContext._jsc.parallelize(spark._jvm.java.util.ArrayList([1]), 1)
+    for _ in range(1_100):
+        small.count()
+    spark.read.parquet(f"{tmp_path}/of_run").agg({"id": "sum"}).collect()
+    files = sum(file.stat().st_size for file in (tmp_path / "of_run").glob("*.parquet"))
+    assert 0 < meter.counts()["table_bytes"] <= 2 * files
 
 
 @pytest.mark.spark

@@ -14,7 +14,8 @@ class Meter:
     """
 
     def __init__(self, spark: SparkSession, read: Callable[[str], bytes]) -> None:
-        self._spark, self._before, total = spark, table_bytes(spark), spark.sparkContext.accumulator(0)
+        self._spark, total = spark, spark.sparkContext.accumulator(0)
+        self._before = max(_input_bytes(spark), default=-1)  # the last stage of the jobs before, in the same session
         self._total = total
 
         def counted(path: str) -> bytes:
@@ -26,7 +27,8 @@ class Meter:
 
     def counts(self) -> dict[str, int]:
         """`file_bytes` and `table_bytes` read so far, for a job's summary."""
-        return {"file_bytes": self._total.value, "table_bytes": table_bytes(self._spark) - self._before}
+        of_run = {stage: read for stage, read in _input_bytes(self._spark).items() if stage > self._before}
+        return {"file_bytes": self._total.value, "table_bytes": sum(of_run.values())}
 
 
 class Stopwatch:
@@ -56,13 +58,18 @@ def boot_seconds(spark: SparkSession) -> float:
     return float(spark.sparkContext.startTime - java.getStartTime()) / 1000
 
 
-def table_bytes(spark: SparkSession) -> int:
-    """Bytes that this session's tasks have read from tables, or again from memory, in the last 1,000 stages.
+def _input_bytes(spark: SparkSession) -> dict[int, int]:
+    """Bytes that tasks have read from tables, or again from memory, by the ids of the last 1,000 stages.
 
-    Spark's own input metrics; they do not see what Python workers read themselves.
+    Spark's own input metrics; they do not see what Python workers read themselves. It forgets older stages
+    (spark.ui.retainedStages): so a run sums up its own, and does not subtract what was there before.
     """
     context = spark.sparkContext._jsc.sc()
     context.listenerBus().waitUntilEmpty()
     quantiles = spark.sparkContext._gateway.new_array(spark._jvm.double, 0)  # type: ignore[union-attr]
     stages = context.statusStore().stageList(None, False, False, quantiles, None)
-    return sum(stages.apply(place).inputBytes() for place in range(stages.size()))
+    found: dict[int, int] = {}
+    for place in range(stages.size()):
+        stage = stages.apply(place)
+        found[stage.stageId()] = found.get(stage.stageId(), 0) + stage.inputBytes()  # of each attempt
+    return found
