@@ -69,7 +69,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
-        rules = replace(rules, ties=ties(files, done, meter.read, rules, layout.name == "dicom"))
+        rules = replace(rules, ties=ties(new, done, meter.read, rules, layout.name == "dicom"))
 
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
     table = read(spark, images_uri, IMAGES, missing_ok=True)

@@ -1,11 +1,7 @@
 """A real standalone cluster on loopback: jobs sent from another folder to workers that have nothing of this project."""
 
-import contextlib
 import hashlib
 import json
-import socket
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SHARES, SPEC, Tables, Way, content, rows
-from processes import PATIENCE, SPARK_HOME, Job, environment, job, wait_for
+from processes import PATIENCE, Job, job
+from standalone import options, standalone
 
 from pneumospark.io.backbones import write_spec
 from pneumospark.io.files import Store
@@ -56,54 +53,12 @@ print(on_workers(session("dying"), 2, work).decode())
 '''
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@contextlib.contextmanager
-def daemon(folder: Path, kind: str, *args: object) -> "Iterator[subprocess.Popen[bytes]]":
-    """A master or a worker of Spark, in an environment without this checkout; ended by its own pid."""
-    folder.mkdir(parents=True)
-    env = environment(HOME=str(folder), SPARK_WORKER_DIR=str(folder / "work"))
-    for name in ("PYTHONPATH", "OLDPWD", "PWD", "PNEUMOSPARK_PATIENT_KEY", "PNEUMOSPARK_DATA"):
-        env.pop(name, None)
-    command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1", *args]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=folder, env=env)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def alive_workers(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/", timeout=5) as answer:
-            return int(json.load(answer)["aliveworkers"])
-    except OSError:
-        return 0
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The master's URL and the folder below which the workers live: two of them, one core each."""
-    folder, port, ui = tmp_path_factory.mktemp("cluster"), free_port(), free_port()
-    url = f"spark://127.0.0.1:{port}"
-    with contextlib.ExitStack() as running:
-        running.enter_context(daemon(folder / "master", "master.Master", "--port", port, "--webui-port", ui))
-        for name in ("one", "two"):
-            small = ("--cores", 1, "--memory", "1g", "--webui-port", 0)
-            running.enter_context(daemon(folder / name, "worker.Worker", *small, url))
-        wait_for(lambda: alive_workers(ui) == 2, (folder / "one" / "log").read_text)
-        yield url, folder
-
-
-def options(url: str) -> tuple[str, ...]:
-    quick = "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-    return "--master", url, "--executor-memory", "700m", "--conf", quick
+    """The master's URL and the folder below which the workers live."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with standalone(folder) as running:
+        yield running.url, folder
 
 
 def test_executors_run_the_code_of_the_driver_and_not_one_of_their_own(cluster, tmp_path: Path) -> None:
