@@ -4,10 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
 import pytest
+from conftest import Tables, Way, rows
 
 from pneumospark.errors import BundleError
 from pneumospark.io import bundle
@@ -53,6 +55,28 @@ def test_alias_and_version_lead_to_the_bundle_and_back(whole: Path, client: "mlf
     assert client.get_model_version_by_alias("pneumonia", "champion").version == 2
     client.set_registered_model_alias("pneumonia", "champion", "1")
     assert client.get_model_version_by_alias("pneumonia", "champion").tags["model_id"] == expected
+
+
+@pytest.mark.spark
+def test_score_takes_the_champion_and_says_which_it_was(
+    way: Way, tables: Tables, client: "mlflow.MlflowClient", tmp_path: Path
+) -> None:
+    """Promoted and rolled back between two nights: each row names the bundle that was the champion then."""
+    facts = json.loads((way.tables.bundle / "bundle.json").read_text())
+    network = keras.models.load_model(way.tables.bundle / "model.keras", compile=False)
+    network.layers[-1].bias.assign(network.layers[-1].bias + 1.0)
+    bundle.write(f"file://{tmp_path / 'second'}", network, {name: facts[name] for name in FACTS}, Store())
+    ids = [bundle.read(f"file://{path}", Store()).model_id for path in (way.tables.bundle, tmp_path / "second")]
+    register(str(way.tables.bundle), "pneumonia", "champion", Store())
+    register(str(tmp_path / "second"), "pneumonia", "champion", Store())
+    files = len(rows(way.tables.predictions))
+    for version, expected in (("2", [0, files]), ("1", [files, files]), ("2", [files, files])):
+        client.set_registered_model_alias("pneumonia", "champion", version)
+        summary = tables.score_from("--source", way.corpus, "--bundle", "models:/pneumonia@champion")
+        assert summary["model_id"] == ids[int(version) - 1]
+        scored = Counter(row["model_id"] for row in rows(tables.predictions))
+        assert [scored[name] for name in ids] == expected
+    assert summary["images"] == 0
 
 
 def test_a_bundle_changed_in_the_registry_is_refused(whole: Path, client: "mlflow.MlflowClient") -> None:
