@@ -8,10 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import SPARK_HOME, environment, wait_for
+from processes import SETTINGS, SPARK_HOME, environment, wait_for
 from servers import free_ports
-
-CODE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 
 
 class Standalone(NamedTuple):
@@ -23,7 +21,8 @@ class Standalone(NamedTuple):
 
 def options(url: str) -> tuple[str, ...]:
     """What spark-submit needs for an executor on each worker."""
-    return "--master", url, "--executor-memory", "700m", "--conf", f"spark.executor.extraJavaOptions={CODE}"
+    quick = f"spark.executor.extraJavaOptions={SETTINGS['spark.driver.extraJavaOptions']}"
+    return "--master", url, "--executor-memory", "700m", "--conf", quick
 
 
 @contextmanager

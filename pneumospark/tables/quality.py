@@ -65,7 +65,6 @@ def composition(images: DataFrame, refusals: DataFrame | None) -> DataFrame:
 
 def counts(rows: DataFrame, *columns: str) -> dict[str, int]:
     """Rows by the values of some columns, joined by "/": for a job's summary."""
-    grouped = (
-        rows.groupBy(*columns).count().collect()
-    )  # few, so sorted here: Spark would look twice to cut them in ranges
+    grouped = rows.groupBy(*columns).count().collect()
+    # Few rows, so sorted here: Spark would compute them twice, once to find the ranges by which it sorts.
     return dict(sorted(("/".join(str(row[column]) for column in columns), row["count"]) for row in grouped))
