@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> Counts:
     refusals = read(spark, refused, QUARANTINE, missing_ok=True) if refused else None  # none where nothing was refused
     table = quality.composition(rows, refused_now(refusals, rows) if refusals else None).toPandas()
     print(readable(table), flush=True)
-    leaks = {key: _listed(quality.leaks(rows, key)) for key in KEYS}
+    leaks = {key: _listed(quality.leaks(rows, key).orderBy(key)) for key in KEYS}
     near, audit = _looked_at(config, images, spec)
     facts = {"images": uri, "spec": spec.fingerprint(), "seed": str(config.seed)}
     found = {"leaks": leaks, "near_duplicates": near, "shortcuts": audit}

@@ -1,5 +1,7 @@
 """Checks over tables: every file accounted for, no patient and no image in two splits, and what is in them."""
 
+from functools import reduce
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -26,18 +28,22 @@ def leaks(rows: DataFrame, key: str) -> DataFrame:
     """The values of `key` (patient_id, image_id) that have rows in more than one split, and these `splits`."""
     known = rows.where(F.col(key).isNotNull())
     splits = known.groupBy(key).agg(F.sort_array(F.collect_set("split")).alias("splits"))
-    return splits.where(F.size("splits") > 1).orderBy(key)
+    return splits.where(F.size("splits") > 1)
 
 
 def check_no_leak(rows: DataFrame, keys: tuple[str, ...], table: str, advice: str) -> None:
     """Raise LeakError where one patient, or one image, has rows in more than one split."""
-    for key in keys:
-        found = leaks(rows, key)
-        if first := found.limit(1).collect():
-            raise LeakError(
-                f"{table}: {found.count()} values of {key} are in more than one split, {first[0][key]!r} in "
-                f"{' and '.join(first[0]['splits'])}. {advice}"
-            )
+    of_key = (
+        leaks(rows, key).select(F.lit(n).alias("key"), F.col(key).alias("value"), "splits")
+        for n, key in enumerate(keys)
+    )
+    if first := reduce(DataFrame.unionAll, of_key).orderBy("key", "value").limit(1).collect():
+        number, value, splits = first[0]
+        key = keys[number]
+        raise LeakError(
+            f"{table}: {leaks(rows, key).count()} values of {key} are in more than one split, {value!r} in "
+            f"{' and '.join(splits)}. {advice}"
+        )
 
 
 def composition(images: DataFrame, refusals: DataFrame | None) -> DataFrame:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pneumospark.errors import DecodeError
@@ -27,9 +27,8 @@ def ties(files: DataFrame, done: DataFrame, read: Read, rules: Rules, dicom: boo
     they would draw now (they were tied, or --shares were others): names and splits.
     """
     stored = done.select(*COLUMNS, F.coalesce("patient_id", "image_id").alias("group"))
-    suspects = _suspects(files, stored, dicom).persist()
-    twins = [] if suspects.isEmpty() else _twins(_hashed(suspects, read, rules), stored)
-    known = _known(files, stored, twins, rules)
+    twins = _twins(_hashed(_suspects(files, stored, dicom), read, rules), stored)
+    known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
     return tie(twins, known, lambda group, given: split_for(group, given, rules))
 
 
@@ -73,13 +72,9 @@ def _twins(hashed: DataFrame, stored: DataFrame) -> list[Twin]:
     """Files of `hashed` and rows of `stored` whose bytes another group has as well."""
     old = stored.join(hashed.select("image_id").distinct(), "image_id", "left_semi")
     both = hashed.unionAll(old.select("image_id", "group", F.lit(None).cast("string"), "split")).distinct()
-    several = both.groupBy("image_id").agg(F.countDistinct("group").alias("groups")).where("groups > 1")
-    return [
-        Twin(*row)
-        for row in both.join(several, "image_id", "left_semi")
-        .select("image_id", "group", "given_split", "split")
-        .collect()
-    ]
+    groups = F.size(F.collect_set("group").over(Window.partitionBy("image_id")))
+    several = both.withColumn("groups", groups).where("groups > 1")
+    return [Twin(*row) for row in several.select("image_id", "group", "given_split", "split").collect()]
 
 
 def _known(files: DataFrame, stored: DataFrame, twins: list[Twin], rules: Rules) -> dict[str, str]:
