@@ -47,6 +47,16 @@ class S3(NamedTuple):
     key: str
     secret: str
 
+    def store(self, **more: str) -> Store:
+        """This server as jobs read and write files on it, by fsspec."""
+        account = {"key": self.key, "secret": self.secret, "endpoint_url": self.endpoint}
+        return Store({"s3a": {**account, "use_listings_cache": False, **more}})
+
+    def environment(self) -> dict[str, str]:
+        """What a job finds it by."""
+        keys = {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
+        return keys | {"AWS_ENDPOINT_URL": self.endpoint}
+
 
 class Hdfs(NamedTuple):
     """A running HDFS, its DataNodes, and the address of the NameNode's web page."""
@@ -175,12 +185,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def _buckets(server: S3, bucket: str) -> bool:
-    import s3fs
     from botocore.exceptions import BotoCoreError
 
-    options = {"key": server.key, "secret": server.secret, "endpoint_url": server.endpoint}
     with suppress(OSError, BotoCoreError):
-        return bucket in s3fs.S3FileSystem(**options, use_listings_cache=False).ls("")
+        return bucket in server.store().filesystem("s3a://").ls("")
     return False
 
 

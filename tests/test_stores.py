@@ -99,8 +99,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         conf = ("--load-spark-defaults", f"--properties-file={ROOT / 'conf' / 's3a.conf'}")
         # The jars as they lie: to have them shipped at every start copies 570 MB.
         options = (*conf, "--conf=spark.jars.packages=", f"--driver-class-path={servers.IVY / 'jars'}/*")
-        account = {"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret}
-        yield Place(f"s3a://{BUCKET}", options, account | {"AWS_ENDPOINT_URL": server.endpoint}, s3_store(server))
+        yield Place(f"s3a://{BUCKET}", options, server.environment(), server.store())
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +149,6 @@ def whole_way(place: Place) -> list[tuple[str, ...]]:
         ("score", "--source", source, "--bundle", head, "--predictions", at["predictions"], *refused),
         ("evaluate", "--predictions", at["predictions"], "--images", at["images"], "--report", place.uri("report")),
     ]
-
-
-def s3_store(server: servers.S3, **other: str) -> Store:
-    account = {"key": server.key, "secret": server.secret, "endpoint_url": server.endpoint}
-    return Store({"s3a": {**account, "use_listings_cache": False, **other}})
 
 
 def rows(place: Place, table: str, uri: str | None = None) -> list[dict[str, Any]]:
@@ -333,7 +327,7 @@ def test_nobody_listens(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     port = servers.free_ports(1)[0]
-    store = s3_store(servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret"))
+    store = servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret").store()
     root = "s3a://xray" if scheme == "s3a" else f"hdfs://127.0.0.1:{port}"
     with pytest.raises(SourceError, match=r"the store cannot be reached: .*(Could not connect|refused)") as error:
         store.read(f"{root}/a.png")  # not "unreadable": that would send every file to quarantine
@@ -345,7 +339,7 @@ def test_somebody_listens_and_says_nothing(scheme: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(files, "DEADLINE", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        store = s3_store(servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret"))
+        store = servers.S3(f"http://127.0.0.1:{port}", "key", "a-secret").store()
         root = "s3a://xray" if scheme == "s3a" else f"hdfs://127.0.0.1:{port}"
         with pytest.raises(SourceError, match="the store cannot be reached: TimeoutError: no answer in 1 s"):
             store.exists(f"{root}/a.png")
