@@ -36,7 +36,7 @@ from pneumospark.tables import drift, origins, paths, quality
 from pneumospark.tables.history import current, refused_now, unmarked
 from pneumospark.tables.images import refused
 from pneumospark.tables.predictions import Scorer, explanations, predictions, unchanged, unscored
-from pneumospark.tables.sources import changed, list_files, modified_since, settled, without_known
+from pneumospark.tables.sources import changed, list_files, modified_since, settled, totals, without_known
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -129,10 +129,11 @@ def _plan(job: Job) -> Plan:
         due = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)).persist()
         files = due if origin.is_table else changed(due, done, meter.read).persist()
         touched = None if origin.is_table else unchanged(due, files, done)
-        total = files.count()
+        size = totals(files)
+        total = size["files"]
         if config.limit and total > config.limit:
             files = files.orderBy("path").limit(config.limit).persist()
-        size = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
+            size = totals(files)
     counts = {"files": found, "older": found - recent, "known": recent - total, "later": total - size["files"]}
     counts |= {"to_score": size["files"], "bytes_to_score": size["bytes"]}
     log.info("score: %d files, %d of them to score by model %s", found, size["files"], model.model_id)

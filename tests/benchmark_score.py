@@ -1,8 +1,9 @@
 """Scoring against what others would use, with the same decoder, network and engine, in turn; prints a table.
 
-python tests/benchmark_score.py --bundle FOLDER [--files 3000] [--rounds 3] [--ways score,loop,ray,daft,notebook] \\
+python tests/benchmark_score.py --bundle FOLDER [--files 3000] [--rounds 3] [--ways score,images,loop,...] \\
     [--python OTHER_ENVIRONMENT/bin/python]
 
+`score` is our job from files, `images` from the table that ingest made of them, `prepared` from the pixels of extract.
 The bundle must have a form for OpenVINO, which all but the notebook use. Ray Data and Daft run in an environment of
 their own (see tests/contenders.py); without --python they are left out. Seconds count from where each is ready for
 work: our session and the notebook's are up, the loop's processes are there, Ray is started. Loading the network counts.
@@ -25,18 +26,33 @@ sys.path[:0] = [str(ROOT), str(ROOT / "jobs"), str(ROOT / "tests")]
 from benchmark_ingest import CORES, repeat  # noqa: E402
 
 APART = ("ray", "daft")
-WAYS = ("score", "loop", "ray", "daft", "notebook")
+OURS = ("score", "images", "prepared")
+WAYS = (*OURS, "loop", *APART, "notebook")
 
 
-def ours(way: str, files: Path, bundle: Path, out: Path) -> float:
+def ours(way: str, folder: Path, bundle: Path, out: Path) -> float:
     import score as job
 
+    tables = {"images": folder / "images", "prepared": folder / "prepared"}
+    source = {"score": ("source",), "images": ("images",), "prepared": ("images", "prepared")}[way]
+    given = [part for name in source for part in (f"--{name}", str(tables.get(name, folder / "files")))]
+    given += ["--predictions", f"{out}/predictions", "--quarantine", f"{out}/quarantine"]
     started = time.perf_counter()
-    tables = ("--predictions", f"{out}/predictions", "--quarantine", f"{out}/quarantine")
-    counts = job.main(["--source", str(files), "--bundle", str(bundle), *tables, "--engine", "openvino"])
+    counts = job.main([*given, "--bundle", str(bundle), "--engine", "openvino", "--drift", "report"])
     taken = time.perf_counter() - started
     print(f"    {json.dumps(counts)}", file=sys.stderr)
     return taken
+
+
+def make_tables(folder: Path, bundle: Path) -> None:
+    """`images` and `prepared` of the files, the pixels as the bundle wants them."""
+    import extract
+    import ingest
+
+    spec = json.loads((bundle / "bundle.json").read_text())["spec"]
+    ingest.main(["--source", f"{folder}/files", "--images", f"{folder}/images", "--quarantine", f"{folder}/quarantine"])
+    size = [f"--set=image.{side}={spec[side]}" for side in ("height", "width")]
+    extract.main(["--images", f"{folder}/images", "--prepared", f"{folder}/prepared", *size])
 
 
 def other(way: str, python: str, paths: Path, bundle: Path, out: Path) -> float:
@@ -74,11 +90,13 @@ def main() -> None:
         started = time.perf_counter()
         session("benchmark")
         print(f"{given.files} files, load {os.getloadavg()}, our session in {time.perf_counter() - started:.1f} s")
+        if {"images", "prepared"}.intersection(ways):
+            make_tables(folder, given.bundle)
         for number in range(given.rounds):
             for way in ways:
                 out = folder / f"{way}{number}"
-                if way == "score":
-                    seconds[way].append(ours(way, files, given.bundle, out))
+                if way in OURS:
+                    seconds[way].append(ours(way, folder, given.bundle, out))
                 else:
                     python = str(given.python) if way in APART else sys.executable
                     seconds[way].append(other(way, python, paths, given.bundle, out))

@@ -1,8 +1,8 @@
 """The Spark session of a job, and how this package's code reaches the executors."""
 
 import os
-import shutil
 import sys
+import zipfile
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -60,9 +60,13 @@ def ship(spark: SparkSession, folder: Path, name: str) -> None:
     """Unpack a folder of this machine on every executor, as `SparkFiles.get(name)`.
 
     An archive and not `addFile(recursive=True)`: Spark takes a driver's local folder there only if its master is local.
+    Stored and not deflated, since weights get no smaller and a second is lost.
     """
-    archive = shutil.make_archive(str(scratch_folder() / name), "zip", folder)
-    spark.sparkContext.addArchive(f"{archive}#{name}")
+    path = scratch_folder() / f"{name}.zip"
+    with zipfile.ZipFile(path, "w", strict_timestamps=False) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder))
+    spark.sparkContext.addArchive(f"{path}#{name}")
 
 
 def _ship_package(spark: SparkSession) -> None:

@@ -7,7 +7,7 @@ from functools import reduce
 from itertools import islice
 
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.errors import ConfigError, DecodeError, SourceError
@@ -39,7 +39,7 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
                     yield frame
 
     cores = spark.sparkContext.defaultParallelism
-    folders = spark.createDataFrame([(root,)], "path string")
+    folders = spark.range(1).select(F.lit(root).alias("path"))
     levels: list[DataFrame] = []
     for _ in range(DEEPEST):
         schema = "path string, is_folder boolean, length long, modified_at timestamp"
@@ -96,6 +96,11 @@ def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> 
     return files.join(same, "path", "left_anti").join(known, "path", "left")
 
 
+def totals(files: DataFrame) -> Row:
+    """How many `files` there are and how many `bytes` they have, as listed."""
+    return files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
+
+
 def spread(files: DataFrame, file_bytes: int) -> tuple[DataFrame, int]:
     """Files over tasks of about equal count, one per `file_bytes` of them, since each task writes one Parquet file.
 
@@ -103,7 +108,7 @@ def spread(files: DataFrame, file_bytes: int) -> tuple[DataFrame, int]:
     Counts and not bytes are equal: tasks that are packed by bytes leave one that runs long after the others. By path,
     so that the same files give the same table, row for row, in whatever order a store lists them.
     """
-    total = files.selectExpr("count(*) as files", "coalesce(sum(length), 0) as bytes").collect()[0]
+    total = totals(files)
     cores = files.sparkSession.sparkContext.defaultParallelism
     tasks = max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32))
     if tasks > cores:
