@@ -98,7 +98,7 @@ def _pictures(rows: DataFrame, images: DataFrame, uri: str | None, model_id: str
         raise BundleError(f"--bundle {uri}: expected that of model {model_id}, found that of {model.model_id}")
     from pneumospark.learn.explain import grad_cam  # TensorFlow, only where there is a network to explain
 
-    explain = partial(grad_cam, bundle.load_model(model.folder / bundle.MODEL))
+    explain = partial(grad_cam, bundle.load_model(model.folder / bundle.MODEL), target=model.target)
     seen = [gallery.samples(some, images, model.spec) for some in (wrong, drawn)]
     return [gallery.explained(seen[0], model.spec, explain), seen[1]]
 

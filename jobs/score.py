@@ -176,7 +176,7 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     log.info("score: engine %s", runs_on)
     make_predict = partial(engine.make_predict, shipped, runs_on)
     load = partial(engine.load_keras, shipped)
-    explain = partial(make_explain, model.model_id, load, overlay_png) if config.explanations else None
+    explain = partial(make_explain, model.model_id, load, model.target, overlay_png) if config.explanations else None
     scored = explained = 0
     with time("scoring"):
         if found["to_score"]:

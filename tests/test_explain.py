@@ -7,6 +7,7 @@ import pytest
 from pneumospark.errors import BundleError
 from pneumospark.learn import cnn, network
 from pneumospark.learn.explain import grad_cam, last_map
+from pneumospark.targets import TARGETS
 
 pytestmark = pytest.mark.tensorflow
 
@@ -30,6 +31,23 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps(bias: float) -> None:
     expected = np.maximum(2 * bright - 3 * (1 - bright), 0)
     found = grad_cam(two_maps(bias), pixels)
     np.testing.assert_allclose(found, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["kind", "findings"])
+def test_of_several_outputs_pneumonia_is_explained(name: str) -> None:
+    """Bacterial, or the finding, looks as the one output of `two_maps` does; viral and the others say nothing of it."""
+    target = TARGETS[name]
+    model = two_maps()
+    place = target.outputs.index("bacterial" if name == "kind" else "pneumonia")
+    dense = keras.layers.Dense(len(target.outputs), activation=target.activation)
+    several = keras.Model(model.input, dense(model.layers[-2].output))
+    weights, bias = np.zeros((2, len(target.outputs))), np.full(len(target.outputs), -100.0)
+    weights[:, place], bias[place] = [2.0, -3.0], 100.0
+    dense.set_weights([weights, bias])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1)).astype(np.uint8)
+    np.testing.assert_allclose(grad_cam(several, pixels, target), grad_cam(model, pixels), atol=1e-5)
+    with pytest.raises(BundleError, match=r"expected a network with the outputs pneumonia, found"):
+        grad_cam(several, pixels)
 
 
 def test_of_networks_that_are_averaged_the_last_one_is_explained() -> None:
@@ -79,5 +97,5 @@ def test_no_feature_maps_no_map() -> None:
     flat = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
     with pytest.raises(BundleError, match=r"expected a network with feature maps, .* has none"):
         grad_cam(flat, np.zeros((1, 4, 4, 1), np.uint8))
-    with pytest.raises(BundleError, match="expected a network of one output, found 3"):
+    with pytest.raises(BundleError, match="expected a network with the outputs pneumonia, found 3"):
         grad_cam(keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Dense(3)]), np.zeros((1, 4, 4, 1), np.uint8))

@@ -1,7 +1,11 @@
 """What a network is to tell: from labels and findings to outputs, and a run of each from table to predictions."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import Tables, Way, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -86,3 +90,34 @@ def test_what_is_unknown_teaches_nothing() -> None:
     moved = tape.gradient(loss, said).numpy() != 0
     assert moved.tolist() == [[True, True, False], [False] * 3]
     assert float(loss) == pytest.approx(-(np.log(0.7) + np.log(0.8)) / 6, abs=1e-5)
+
+
+@pytest.mark.spark
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["kind", "findings"])
+def test_several_outputs_go_the_whole_way(way: Way, tables: Tables, tmp_path: Path, name: str) -> None:
+    source = tmp_path / "corpus"
+    shutil.copytree(way.corpus, source)
+    images = [row for row in rows(way.tables.images) if row["label"]]
+    lines = ["path,label,patient_id,split,findings"]
+    for number, row in enumerate(images):
+        said = "No Finding" if row["label"] == "normal" else ("bacteria", "virus|Mass")[number % 2]
+        path = row["path"].removeprefix(f"file://{way.corpus}/")
+        lines.append(f"{path},{row['label']},{row['patient_id']},{row['split']},{said}")
+    (source / "manifest.csv").write_text("\n".join(lines))
+    tables.ingest(source, "--splits", "given", "--layout", "manifest")
+    tables.extract()
+    tables.train("--target", name, "--threshold", "1e-9")
+    explained = ("--explain", "positives", "--explanations", tables.explanations)
+    summary = tables.score(source, tables.bundle, *explained)
+    scored = rows(tables.predictions)
+    assert len(scored) == summary["images"] == summary["explained"] == len(images) == len(rows(tables.explanations))
+    for row in scored:
+        each = dict(row["probabilities"])
+        assert set(each) == set(TARGETS[name].outputs)
+        ill = each["bacterial"] + each["viral"] if name == "kind" else each["pneumonia"]
+        assert row["probability"] == pytest.approx(ill, abs=1e-6)
+        assert name == "findings" or sum(each.values()) == pytest.approx(1, abs=1e-6)
+    judged = tables.evaluate("--bundle", tables.bundle)
+    assert judged["confusion"]["fp"] > 0 and judged["confusion"]["fn"] == 0  # the threshold's doing
+    assert "Grad-CAM" in (tables.report / "index.html").read_text()

@@ -196,8 +196,7 @@ class _Mixture:
         chosen = self.order[start:stop]
         ends = np.cumsum([len(y) for _, y in self.groups])
         places = np.searchsorted(ends, chosen, side="right")
-        x = np.empty((len(chosen), *self.groups[0][0].shape[1:]), self.groups[0][0].dtype)
-        y = np.empty(len(chosen), np.float32)
+        x, y = (np.empty((len(chosen), *part.shape[1:]), part.dtype) for part in self.groups[0])
         for at, (place, row) in enumerate(zip(places.tolist(), (chosen - ends[places]).tolist(), strict=True)):
             x[at], y[at] = self.groups[place][0][row], self.groups[place][1][row]  # `row` counts from the group's end
         return x, y
