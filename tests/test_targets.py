@@ -1,7 +1,6 @@
 """What a network is to tell: from labels and findings to outputs, and a run of each from table to predictions."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,25 +91,31 @@ def test_what_is_unknown_teaches_nothing() -> None:
     assert float(loss) == pytest.approx(-(np.log(0.7) + np.log(0.8)) / 6, abs=1e-5)
 
 
-@pytest.mark.spark
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("name", ["kind", "findings"])
-def test_several_outputs_go_the_whole_way(way: Way, tables: Tables, tmp_path: Path, name: str) -> None:
-    source = tmp_path / "corpus"
+@pytest.fixture(scope="module")
+def told(way: Way, tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """The corpus again, with a manifest that names a finding of each pneumonia; ingested and prepared."""
+    source = tmp_path_factory.mktemp("told") / "corpus"
     shutil.copytree(way.corpus, source)
-    images = [row for row in rows(way.tables.images) if row["label"]]
     lines = ["path,label,patient_id,split,findings"]
-    for number, row in enumerate(images):
+    for number, row in enumerate(row for row in rows(way.tables.images) if row["label"]):
         said = "No Finding" if row["label"] == "normal" else ("bacteria", "virus|Mass")[number % 2]
         path = row["path"].removeprefix(f"file://{way.corpus}/")
         lines.append(f"{path},{row['label']},{row['patient_id']},{row['split']},{said}")
     (source / "manifest.csv").write_text("\n".join(lines))
+    tables = Tables(source.parent)
     tables.ingest(source, "--splits", "given", "--layout", "manifest")
     tables.extract()
-    tables.train("--target", name, "--threshold", "1e-9")
+    return Way(source, tables, {})
+
+
+@pytest.mark.spark
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["kind", "findings"])
+def test_several_outputs_go_the_whole_way(told: Way, tables: Tables, name: str) -> None:
+    tables.train("--prepared", told.tables.prepared, "--target", name, "--threshold", "1e-9")
     explained = ("--explain", "positives", "--explanations", tables.explanations)
-    summary = tables.score(source, tables.bundle, *explained)
-    scored = rows(tables.predictions)
+    summary = tables.score(told.corpus, tables.bundle, *explained)
+    scored, images = rows(tables.predictions), rows(told.tables.images)
     assert len(scored) == summary["images"] == summary["explained"] == len(images) == len(rows(tables.explanations))
     for row in scored:
         each = dict(row["probabilities"])
@@ -118,6 +123,6 @@ def test_several_outputs_go_the_whole_way(way: Way, tables: Tables, tmp_path: Pa
         ill = each["bacterial"] + each["viral"] if name == "kind" else each["pneumonia"]
         assert row["probability"] == pytest.approx(ill, abs=1e-6)
         assert name == "findings" or sum(each.values()) == pytest.approx(1, abs=1e-6)
-    judged = tables.evaluate("--bundle", tables.bundle)
+    judged = tables.evaluate("--images", told.tables.images, "--bundle", tables.bundle)
     assert judged["confusion"]["fp"] > 0 and judged["confusion"]["fn"] == 0  # the threshold's doing
     assert "Grad-CAM" in (tables.report / "index.html").read_text()
