@@ -47,10 +47,10 @@ class S3(NamedTuple):
     key: str
     secret: str
 
-    def store(self, **more: str) -> Store:
+    def store(self) -> Store:
         """This server as jobs read and write files on it, by fsspec."""
         account = {"key": self.key, "secret": self.secret, "endpoint_url": self.endpoint}
-        return Store({"s3a": {**account, "use_listings_cache": False, **more}})
+        return Store({"s3a": {**account, "use_listings_cache": False}})
 
     def environment(self) -> dict[str, str]:
         """What a job finds it by."""
