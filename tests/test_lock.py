@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -161,3 +162,19 @@ def test_the_lock_is_renewed(table: str) -> None:
     with hold(table):
         before = files(table)[0].read_bytes()
         wait_for(lambda: files(table)[0].read_bytes() not in (before, b""))
+
+
+def test_a_renewal_that_hangs_is_waited_for(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would write the lock again after it was taken away, or be in a driver's call when Python ends."""
+    put, begun = Store.put, Event()
+
+    def hang(store: Store, uri: str, content: bytes) -> None:
+        begun.set()
+        time.sleep(1.0)
+        put(store, uri, content)
+
+    with hold(table):
+        monkeypatch.setattr(Store, "put", hang)
+        assert begun.wait(10)
+    assert files(table) == []
+    assert not [thread.name for thread in enumerate_threads() if thread.name.startswith("lock of")]

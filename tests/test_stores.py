@@ -64,7 +64,7 @@ class Place(NamedTuple):
         env = environment(PYTHONPATH=str(ROOT), **self.environment)
         started = time.monotonic()
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         # Spark's Python runner sends standard error the same way as standard output.
         *summaries, codes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(('{"job', "["))]
         return Ended(summaries, codes, done.stdout + done.stderr, time.monotonic() - started)

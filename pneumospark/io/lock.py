@@ -32,6 +32,9 @@ LEASE = 8 * HEARTBEAT
 WATCH = 2.5 * HEARTBEAT
 """Seconds for which a suspect is watched, since the clocks of two machines may differ by more than LEASE."""
 
+RENEWAL = 300.0
+"""Seconds after which a renewal is given up: to write to an HDFS with a dead DataNode takes up to 260."""
+
 ATTEMPTS, PAUSE = 3, 1.0
 """How often, and with how many seconds between, the first of several that started together looks again."""
 
@@ -65,7 +68,9 @@ def locked(uri: str, store: Store, job: str, stop: Callable[[], object]) -> Iter
         yield
     finally:
         ended.set()
-        heart.join(HEARTBEAT)
+        # A renewal that outlived this would put the lock back; and where Python ends while a driver in Rust or C++ is
+        # inside a call, that one aborts the process: a good run with exit code 134.
+        heart.join(RENEWAL)
         if lost.is_set():
             raise LockError(f"{uri}: this run could not renew its lock, so another one may have taken it: run again")
         _remove(f"{folder}/{token}", store)
