@@ -8,35 +8,32 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import ScoreConfig
-from pneumospark.errors import ConfigError, FoundError, LostRowsError, SourceError
+from pneumospark.errors import ConfigError, FoundError, LostRowsError
 from pneumospark.io import bundle, engine, runs
-from pneumospark.io.files import Store, canonical, resolve, store_of
+from pneumospark.io.files import canonical, resolve, store_of
 from pneumospark.io.gallery import overlay_png
-from pneumospark.io.layouts import patient_key
 from pneumospark.io.lock import locked
-from pneumospark.io.metering import Meter, Stopwatch, boot_seconds
+from pneumospark.io.metering import Stopwatch, boot_seconds
 from pneumospark.io.registry import bundle_uri
 from pneumospark.io.run import Counts, check_drift, check_quarantined, log, run, versions
 from pneumospark.io.runs_page import SHOWN, write_runs_page
 from pneumospark.io.session import session, ship
-from pneumospark.io.tables import FILE_BYTES, SEEN_FOLDER, append, new_run_id, read, read_stale
+from pneumospark.io.tables import append, new_run_id, read
 from pneumospark.learn.drift import binned, compare
 from pneumospark.learn.explainer import make_explain
-from pneumospark.pixels import dicom_header
-from pneumospark.schemas import EXPLANATIONS, IMAGES, PREDICTIONS, PREPARED, QUARANTINE, SEEN
+from pneumospark.pipeline.plan import Job, Plan, planned, seen_uri
+from pneumospark.schemas import EXPLANATIONS, PREDICTIONS, QUARANTINE, SEEN
 from pneumospark.settings import parse
-from pneumospark.tables import drift, origins, paths, quality
-from pneumospark.tables.history import current, refused_now, unmarked
+from pneumospark.tables import drift, paths, quality
 from pneumospark.tables.images import refused
-from pneumospark.tables.predictions import Scorer, explanations, predictions, unchanged, unscored
-from pneumospark.tables.sources import changed, list_files, modified_since, settled, totals, without_known
+from pneumospark.tables.predictions import Scorer, explanations, predictions
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -59,9 +56,9 @@ def main(argv: list[str] | None = None) -> Counts:
     boot = {"boot": round(boot_seconds(spark), 1)} if is_first else {}
     job = Job(spark, config, store, model, time)
     if config.dry_run:
-        return {"dry_run": True, "model_id": model.model_id, **_plan(job).counts}
+        return {"dry_run": True, "model_id": model.model_id, **planned(job).counts}
     with locked(canonical(config.predictions), store, "score", spark.sparkContext.cancelAllJobs):
-        counts = _score(job, _plan(job), new_run_id(config.run_id))
+        counts = _score(job, planned(job), new_run_id(config.run_id))
         stages = boot | time.seconds()
         counts |= {"stages": stages, "seconds": round(sum(stages.values()), 1)}
         counts |= {"versions": versions("pyspark", "tensorflow", "numpy", "pillow")}
@@ -86,79 +83,6 @@ def _found(counts: Counts, config: ScoreConfig) -> FoundError | None:
     return None
 
 
-class Job(NamedTuple):
-    """What every step of a run needs."""
-
-    spark: SparkSession
-    config: ScoreConfig
-    store: Store
-    model: bundle.Bundle
-    time: Stopwatch
-
-
-class Plan(NamedTuple):
-    """What a run is to do: `files`, LISTED and what its origin needs besides, are those to score."""
-
-    origin: origins.Origin
-    files: DataFrame
-    touched: DataFrame | None  # SEEN: hold what they held
-    counts: Counts
-    meter: Meter
-    show: paths.Show
-
-
-def _plan(job: Job) -> Plan:
-    spark, config, store, model, time = job
-    meter, show = Meter(spark, store.read), paths.shown(config.paths, patient_key(config.patient_key_file, store))
-    with time("listing"):
-        origin = _origin(job, meter)
-        everything = origin.listed.persist()
-        if not (found := everything.count()):
-            raise SourceError(f"{config.source or config.images}: expected image files, found none")
-        listed = modified_since(everything, config.since)
-        recent = listed.count() if config.since else found
-    with time("choosing"):
-        done = read(spark, canonical(config.predictions), PREDICTIONS, missing_ok=True)
-        done = current(done.where(F.col("model_id") == model.model_id))
-        refusals = read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True)
-        if origin.is_table:  # what ingest refused once is in the table now, or else it would not be listed
-            refusals = refusals.where("stage = 'score'")
-        refusals = settled(refused_now(refusals, done), config.retry_quarantine)
-        done = paths.as_listed(done, listed, show)
-        seen = paths.as_listed(read(spark, _seen_uri(config), SEEN, missing_ok=True), listed, show)
-        due = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)).persist()
-        files = due if origin.is_table else changed(due, done, meter.read).persist()
-        touched = None if origin.is_table else unchanged(due, files, done)
-        size = totals(files)
-        total = size["files"]
-        if config.limit and total > config.limit:
-            files = files.orderBy("path").limit(config.limit).persist()
-            size = totals(files)
-    counts = {"files": found, "older": found - recent, "known": recent - total, "later": total - size["files"]}
-    counts |= {"to_score": size["files"], "bytes_to_score": size["bytes"]}
-    log.info("score: %d files, %d of them to score by model %s", found, size["files"], model.model_id)
-    return Plan(origin, files, touched, counts, meter, show)
-
-
-def _seen_uri(config: ScoreConfig) -> str:
-    return f"{canonical(config.predictions)}/{SEEN_FOLDER}"
-
-
-def _origin(job: Job, meter: Meter) -> origins.Origin:
-    spark, config, store, model, _ = job
-    if config.source:
-        root = canonical(config.source)
-        log.info("score: listing %s", root)
-        check = partial(dicom_header.check, subject=config.dicom_check, burned_in=config.burned_in)
-        listed = list_files(spark, root, store.list_folder)
-        return origins.of_files(listed, meter.read, model.spec, config.max_pixels, check, FILE_BYTES)
-    images = read(spark, canonical(str(config.images)), IMAGES)
-    if not config.prepared:
-        return origins.of_images(images, model.spec, config.max_pixels)
-    uri = canonical(config.prepared)
-    return origins.of_prepared(images, unmarked(read(spark, uri, PREPARED), read_stale(spark, uri)), model.spec)
-
-
 def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     spark, config, _, model, time = job
     origin, files, touched, found, meter, show = plan
@@ -180,7 +104,7 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     scored = explained = 0
     with time("scoring"):
         if found["to_score"]:
-            rows = predictions(origin.rows(files), origin.load, make_predict, scorer, explain)
+            rows = predictions(origin.rows(files), origin, make_predict, scorer, explain)
             if config.explanations:
                 # First, since a prediction is the commit; kept, so that this is the one pass over the images.
                 uri, rows = canonical(config.explanations), rows.persist(StorageLevel.DISK_ONLY)
@@ -198,7 +122,7 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
         quality.check_all_accounted(still, "score")
     with time("counting"):
         if touched and not touched.isEmpty():
-            append(paths.as_shown(touched, show), _seen_uri(config), SEEN, run_id)
+            append(paths.as_shown(touched, show), seen_uri(config), SEEN, run_id)
         outcome = {
             "images": scored,
             "quarantined": quarantined,

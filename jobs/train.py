@@ -5,26 +5,23 @@ spark-submit jobs/train.py --prepared /tables/prepared --bundle /models/pneumoni
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pneumospark.config import NOT_FOR_DIAGNOSIS, TrainConfig
 from pneumospark.io import backbones, bundle, tracking
 from pneumospark.io.copies import Copies
-from pneumospark.io.engines import OpenvinoForm, openvino_form
-from pneumospark.io.files import Store, canonical, scratch_folder, store_of
+from pneumospark.io.files import Store, canonical, store_of
 from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
-from pneumospark.io.stock import Stock, patients, pixel_rows, take_stock
+from pneumospark.io.stock import Stock, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.learn.recipe import check
+from pneumospark.pipeline.evidence import generalisation_of, openvino_form_of, reference_of
+from pneumospark.pipeline.workers import train_on_workers
 from pneumospark.settings import parse
-from pneumospark.tables.workers import Worker, on_workers
 from pneumospark.targets import TARGETS
 
 PLACES = (
@@ -32,12 +29,6 @@ PLACES = (
     *("cache_folder", "cache_gigabytes", "tensorboard", "mlflow"),
 )
 """Settings that say where something is: a recipe is the same with other places."""
-
-COMPARED = 64
-"""Validation images on which TensorFlow and OpenVINO must agree."""
-
-AUDITED = 20_000
-"""Images, at most, by which shortcuts are told."""
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -120,7 +111,7 @@ def _train(
         model = fitted(config, batches, training.audit)
     elif config.workers > 1:
         model = trainer.initial(config, build)
-        history, epoch_rows = _train_on_workers(config, model, (training, validation), checkpoint)
+        history, epoch_rows = train_on_workers(config, model, (training, validation), checkpoint)
     else:
         model, history = trainer.train(
             config, build, batches, unshuffled, audits, trainer.Checkpoint(checkpoint.save, saved)
@@ -128,14 +119,14 @@ def _train(
     found, probability = validated(model, unshuffled, lambda: validation.patients, config)
     facts |= found
     validation.audit()
-    facts["generalisation"] = _generalisation(config, stock, shape, model, store) if config.prepared else None
-    facts["reference"] = _reference(stock, shape, probability, store)
+    facts["generalisation"] = generalisation_of(config, stock, shape, model, store) if config.prepared else None
+    facts["reference"] = reference_of(stock, shape, probability, store)
     facts |= {"history": history, "notice": NOT_FOR_DIAGNOSIS}
     facts["versions"] = versions("tensorflow", "keras", "petastorm", "numpy", "pillow")
     if config.features:
         model = network.composed(backbones.read_backbone(stock.uri, stock.version, store), model)
     seen = epoch_rows or [census.rows for census in training.seen]
-    form = None if config.features else _openvino_form(stock, shape, model, store)
+    form = None if config.features else openvino_form_of(stock, shape, model, store)
     model_id = bundle.write(canonical(config.bundle), model, facts, store, form)
     checkpoint.remove()
     if config.mlflow:
@@ -148,90 +139,6 @@ def _train(
         "images": sum(seen),
         "validation": {name: facts["validation"][name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
     }
-
-
-def _train_on_workers(
-    config: TrainConfig, model: Any, feeds: tuple[Any, Any], checkpoint: bundle.Checkpoint
-) -> tuple[dict[str, list[float]], list[int]]:
-    """Give `model` the weights that `config.workers` tasks of Spark learn; the history, and the rows of each epoch."""
-    from pneumospark.io.dataset import Shard
-    from pneumospark.learn.resume import packed, unpacked
-
-    for feed in feeds:  # raises where batches are too small, here and not on an executor
-        replace(feed, shard=Shard(0, config.workers)).batches(config.batch_size)
-    spark = session("train")
-    model.save(local := scratch_folder() / bundle.MODEL)
-    content = spark.sparkContext.broadcast(local.read_bytes())
-
-    def work(worker: Worker) -> bytes:
-        from pneumospark.learn import distributed, trainer
-        from pneumospark.learn.weights import weighted
-
-        strategy = distributed.strategy(worker.index, worker.addresses, worker.cpus)
-        saved, rows = checkpoint.saved(), list[int]()
-        shard, done = Shard(worker.index, config.workers), trainer.epochs_done(saved)
-        training, validation = (replace(feed, shard=shard, done=done, seen=[]) for feed in feeds)
-        batches = training.batches(config.batch_size, config.shuffle_rows)
-        if config.class_weights == "balanced":
-            batches = weighted(batches, training.stock.labels["train"], [NORMAL, PNEUMONIA])
-        (scratch := scratch_folder() / bundle.MODEL).write_bytes(content.value)
-        learned, history = distributed.train(
-            config,
-            distributed.Team(strategy, worker.gather),
-            partial(bundle.load_model, scratch),
-            (batches, validation.batches(config.batch_size)),
-            (lambda: rows.append(training.audit(worker.gather)), lambda: validation.audit(worker.gather)),
-            trainer.Checkpoint(checkpoint.save, saved),
-        )
-        return packed({"weights": learned.get_weights()}, {"history": history, "rows": rows})
-
-    (weights,), facts = unpacked(on_workers(spark, config.workers, work), "weights")
-    model.set_weights(weights)
-    return facts["history"], facts["rows"]
-
-
-def _generalisation(config: TrainConfig, stock: Stock, shape: tuple[int, ...], model: Any, store: Store) -> Any:
-    """Figures that tell lungs from shortcuts; None, with a word in the log, where there are too few patients."""
-    from pneumospark.learn.generalisation import generalisation
-    from pneumospark.learn.trainer import forward
-
-    rows = pixel_rows(stock, store, ("train", "validation"), AUDITED)
-    try:
-        ask, target = forward(model), stock.target
-        told = ask if target.is_binary else lambda pixels: target.pneumonia(ask(pixels))
-        figures = generalisation(rows, told, shape, config.seed)
-    except ValueError as error:
-        log.warning("train: shortcuts cannot be told: %s", error)
-        return None
-    log.info("train: counter-shortcut part %s", figures["counter_shortcut"])
-    return figures
-
-
-def _openvino_form(stock: Stock, shape: tuple[int, ...], model: Any, store: Store) -> OpenvinoForm | None:
-    """The network for OpenVINO, compared on validation images; None, with a word in the log, where it cannot be had."""
-    rows = islice(pixel_rows(stock, store, ("validation",), AUDITED), COMPARED)
-    pixels = np.stack([np.frombuffer(row["pixels"], np.uint8).reshape(shape) for row in rows])
-    try:
-        form = openvino_form(model, pixels)
-    except Exception as error:  # whatever a converter says of a network, the bundle is whole without this form
-        log.warning("train: no form for OpenVINO, score will use TensorFlow: %s: %s", type(error).__name__, error)
-        return None
-    log.info("train: OpenVINO differs by %.1g at most", form.facts["largest_difference"])
-    return form
-
-
-def _reference(stock: Stock, shape: tuple[int, ...], probability: Any, store: Store) -> Any:
-    """What later runs of score are compared with; None, with a word in the log, where there are too few images."""
-    from pneumospark.learn import drift
-
-    figures = {drift.PROBABILITY: probability}
-    if stock.column == "pixels":
-        figures |= drift.statistics(pixel_rows(stock, store, ("validation",), AUDITED), shape)
-    try:
-        return drift.reference(figures, patients(stock, store, "validation"))
-    except ValueError as error:
-        log.warning("train: drift cannot be told of this model: %s", error)
-        return None
 
 
 if __name__ == "__main__":

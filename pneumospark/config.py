@@ -213,6 +213,12 @@ class TrainConfig:
         "light",
         AUGMENTATIONS,
     )
+    augment_without: tuple[str, ...] = option(
+        "parts of --augment to leave out, to see what each is good for: turn, zoom, shift, shear, resolution, gamma, "
+        "contrast, brightness, noise, flips",
+        (),
+        value="PART,PART,...",
+    )
     threshold: str = option(
         "how validation chooses the operating point; costs=FN:FP: what a missed pneumonia and a false alarm cost",
         "youden",

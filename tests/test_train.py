@@ -58,6 +58,7 @@ def test_a_network_that_learns_on_needs_something_to_start_from(way: Way, tables
     [
         (["--l2", "1e-4"], "l2: expected --network published, which has these options"),
         (["--head", "svm"], "--head svm learns on features: expected --features"),
+        (["--augment", "none", "--augment-without", "turn"], "--augment-without: expected an --augment that has parts"),
         (["--head-epochs", "1"], "--head-epochs: expected --network finetuned"),
         (["--tensorboard", "s3://bucket/log"], r"train\.tensorboard: expected a local folder, got 's3://bucket/log'"),
     ],

@@ -114,6 +114,25 @@ def test_augmentation_keeps_shape_and_range_and_changes_images(name: str) -> Non
     np.testing.assert_allclose(augmentation(name, SHAPE, seed=0)(pixels, training=False), pixels)
 
 
+@pytest.mark.parametrize("name", ["light", "robust", "published"])
+def test_an_augmentation_does_without_any_of_its_parts(name: str) -> None:
+    from pneumospark.learn.augment import AUGMENTATIONS, augmentation
+
+    geometry, others = AUGMENTATIONS[name]
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *SHAPE)).astype(np.float32)
+
+    def changed(*without: str) -> Any:
+        return np.asarray(augmentation(name, SHAPE, seed=3, without=without)(pixels, training=True))
+
+    whole, parts = changed(), [*geometry, *others]
+    np.testing.assert_array_equal(changed(), whole)
+    for part in parts:
+        assert np.abs(changed(part) - whole).max() > 1, part
+    np.testing.assert_allclose(changed(*parts), pixels, atol=0.01)
+    with pytest.raises(ConfigError, match=f"augment_without: {name} has the parts turn, .*, got blur"):
+        changed("blur")
+
+
 def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
     from pneumospark.learn import trainer
 

@@ -3,8 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
+from pyspark import Accumulator
 from pyspark.sql import SparkSession
+
+_ADDING = Lock()
 
 
 class Meter:
@@ -20,7 +24,7 @@ class Meter:
 
         def counted(path: str) -> bytes:
             content = read(path)
-            total.add(len(content))
+            _add(total, len(content))
             return content
 
         self.read = counted
@@ -50,6 +54,12 @@ class Stopwatch:
         """So far, in the order in which the stages began, with one decimal."""
         other = time.monotonic() - self._started - sum(self._stages.values())
         return {name: round(seconds, 1) for name, seconds in (self._stages | {"other": other}).items()}
+
+
+def _add(total: Accumulator[int], count: int) -> None:
+    """Add to an accumulator, which threads must not do at once: Spark's is a plain sum."""
+    with _ADDING:
+        total.add(count)
 
 
 def boot_seconds(spark: SparkSession) -> float:

@@ -2,59 +2,76 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import layers
 
-Layers = Sequence[layers.Layer]
+from pneumospark.errors import ConfigError
+
+Part = Callable[[int], layers.Layer]
+"""A seed -> a layer."""
 
 
-def light(seed: int) -> Layers:
-    """Small changes that a technician or a machine makes too: turn, shift, zoom, contrast, brightness."""
-    return [
-        RandomAffine(seed, turn=10, zoom=(0.1, 0.1), shift=(0.05, 0.05)),
-        layers.RandomContrast(0.2, value_range=(0, 255), seed=seed + 1),
-        layers.RandomBrightness(0.1, value_range=(0, 255), seed=seed + 2),
-    ]
+class Augmentation(NamedTuple):
+    """What `RandomAffine` draws, a part each, and the layers that follow it, by name and in their order."""
+
+    geometry: dict[str, Any]
+    others: dict[str, Part]
 
 
-def robust(seed: int) -> Layers:
-    """Against what tells a label and is no medicine: stretch, sharpness, exposure, noise, and what a film's edge shows.
+def _contrast(most: float) -> Part:
+    return lambda seed: layers.RandomContrast(most, value_range=(0, 255), seed=seed)
 
-    Height and width are zoomed apart, since the aspect ratio of a file alone tells the label of the set of Kermany et
-    al. with an AUC of 0.85; resolution is lost at random, since sharpness tells it with 0.90. No flips: the heart lies
-    on the left, and a chest is never upside down.
+
+def _brightness(most: float) -> Part:
+    return lambda seed: layers.RandomBrightness(most, value_range=(0, 255), seed=seed)
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    # Small changes that a technician or a machine makes too.
+    "light": Augmentation(
+        {"turn": 10, "zoom": (0.1, 0.1), "shift": (0.05, 0.05)},
+        {"contrast": _contrast(0.2), "brightness": _brightness(0.1)},
+    ),
+    # Against what tells a label and is no medicine: stretch, sharpness, exposure, noise, and what a film's edge shows.
+    # Height and width are zoomed apart, since the aspect ratio of a file alone tells the label of the set of Kermany et
+    # al. with an AUC of 0.85; resolution is lost at random, since sharpness tells it with 0.90. No flips: the heart
+    # lies on the left, and a chest is never upside down.
+    "robust": Augmentation(
+        {"turn": 10, "zoom": (0.2, 0.2), "shift": (0.08, 0.08), "shear": 0.1},
+        {
+            "resolution": lambda seed: RandomResolution(seed, 0.4, 0.9, share=0.5),
+            "gamma": lambda seed: RandomGamma(seed, 0.3),
+            "contrast": _contrast(0.3),
+            "brightness": _brightness(0.1),
+            "noise": lambda seed: RandomNoise(seed, 6.0),
+        },
+    ),
+    # The settings of the published method. The paper gives no number for its zoom; crop and pad by 0.25 changes the
+    # scale by up to a quarter, and is that zoom here.
+    "published": Augmentation(
+        {"turn": 45, "zoom": (0.25, 0.25), "shift": (0.2, 0.15), "shear": math.tan(math.radians(16))},
+        {"flips": lambda seed: layers.RandomFlip("horizontal_and_vertical", seed=seed)},
+    ),
+}
+
+
+def augmentation(name: str, shape: tuple[int, ...], seed: int, without: Sequence[str] = ()) -> keras.Model:
+    """(n, *shape) of 0..255 to the same, float32, by a name of AUGMENTATIONS; without training it changes nothing.
+
+    Parts named in `without` are left out; the others draw what they draw with them. Raises ConfigError for a part that
+    this augmentation has not.
     """
-    return [
-        RandomAffine(seed, turn=10, zoom=(0.2, 0.2), shift=(0.08, 0.08), shear=0.1),
-        RandomResolution(seed + 1, 0.4, 0.9, share=0.5),
-        RandomGamma(seed + 2, 0.3),
-        layers.RandomContrast(0.3, value_range=(0, 255), seed=seed + 3),
-        layers.RandomBrightness(0.1, value_range=(0, 255), seed=seed + 4),
-        RandomNoise(seed + 5, 6.0),
-    ]
-
-
-def published(seed: int) -> Layers:
-    """The settings of the published method: turn 45 degrees, shift 0.2 and 0.15, shear 16, crop and pad 0.25, flips.
-
-    The paper gives no number for its zoom; crop and pad changes the scale by up to a quarter, and is that zoom here.
-    """
-    shear = math.tan(math.radians(16))
-    return [
-        layers.RandomFlip("horizontal_and_vertical", seed=seed),
-        RandomAffine(seed + 1, turn=45, zoom=(0.25, 0.25), shift=(0.2, 0.15), shear=shear),
-    ]
-
-
-AUGMENTATIONS: dict[str, Callable[[int], Layers]] = {"light": light, "robust": robust, "published": published}
-
-
-def augmentation(name: str, shape: tuple[int, ...], seed: int) -> keras.Model:
-    """(n, *shape) of 0..255 to the same, float32, by a name of AUGMENTATIONS; without training it changes nothing."""
-    return keras.Sequential([keras.Input(shape), *AUGMENTATIONS[name](seed)], name="augmentation")
+    geometry, others = AUGMENTATIONS[name]
+    if unknown := [part for part in without if part not in {*geometry, *others}]:
+        raise ConfigError(
+            f"train.augment_without: {name} has the parts {', '.join([*geometry, *others])}, got {', '.join(unknown)}"
+        )
+    affine = RandomAffine(seed, **{part: most for part, most in geometry.items() if part not in without})
+    after = [make(seed + place) for place, (part, make) in enumerate(others.items(), 1) if part not in without]
+    return keras.Sequential([keras.Input(shape), affine, *after], name="augmentation")
 
 
 class _Random(layers.Layer):  # type: ignore[misc]

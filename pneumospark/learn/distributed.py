@@ -74,7 +74,7 @@ def train(
         network = build()
     is_augmented = recipe.augment != "none" and len(network.input_shape) == 4
     seed, shape = recipe.seed + APART * index, network.input_shape[1:]
-    augment = augmentation(recipe.augment, shape, seed) if is_augmented else None
+    augment = augmentation(recipe.augment, shape, seed, recipe.augment_without) if is_augmented else None
     with computing_in(policy(recipe.precision), network):
         for phase in phases(recipe, epochs_done(state)):
             resume = Resume(recipe.seed, phase.schedule, save, state, phase.first)

@@ -30,6 +30,8 @@ def check(recipe: TrainConfig) -> None:
         given := [name for name in options if getattr(recipe, name)]
     ):
         raise ConfigError(f"train: {', '.join(given)}: expected --network published, which has these options")
+    if recipe.augment_without and recipe.augment == "none":
+        raise ConfigError("train: --augment-without: expected an --augment that has parts to leave out, got none")
     if "://" in (recipe.tensorboard or ""):
         raise ConfigError(f"train.tensorboard: expected a local folder, got {recipe.tensorboard!r}")
     if recipe.tensorboard and not find_spec("tensorboard"):

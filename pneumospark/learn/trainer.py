@@ -145,7 +145,8 @@ def _strategy(names: tuple[str, ...]) -> Any:
 def _augmented(network: keras.Model, recipe: TrainConfig) -> keras.Model:
     shape = network.input_shape[1:]
     inputs = keras.Input(shape)
-    return keras.Model(inputs, network(augmentation(recipe.augment, shape, recipe.seed)(inputs)), name="training")
+    augment = augmentation(recipe.augment, shape, recipe.seed, recipe.augment_without)
+    return keras.Model(inputs, network(augment(inputs)), name="training")
 
 
 def _audited(audits: Sequence[Callable[[], object]]) -> list[keras.callbacks.Callback]:

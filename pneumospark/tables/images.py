@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -16,10 +15,9 @@ from pneumospark.pixels import dicom_header
 from pneumospark.pixels.decode import decode, without_identity
 from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.split import SPLITS, Ties, split_of
+from pneumospark.tables.ahead import Read, Row, content_of, read_ahead
 from pneumospark.tables.paths import Show, hidden
 
-Row = dict[str, Any]
-Read = Callable[[str], bytes]
 BATCH_BYTES = 32 * 2**20
 """Rows that hold images travel to the JVM in batches of about this size, whatever the size of each."""
 
@@ -71,7 +69,7 @@ def refused(files: DataFrame, look: Callable[[Row], object], stage: str, show: S
 
 def image_row(file: Row, read: Read, rules: Rules) -> Row:
     """One row of IMAGES; raises DecodeError for a file that is no usable image."""
-    content = read(file["path"])
+    content = content_of(file, read)
     decoded = decode(content, rules.max_pixels, SMALLEST)
     if decoded.header:
         dicom_header.check(decoded.header, rules.dicom_check, rules.burned_in)
@@ -140,7 +138,7 @@ def patient_for(header: dicom_header.DicomHeader | None, told: str | None, rules
 
 
 def _rows(batches: Iterable[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:
-    for file in (row for batch in batches for row in batch.to_pylist()):
+    for file in read_ahead((row for batch in batches for row in batch.to_pylist()), read):
         try:
             yield image_row(file, read, rules)
         except DecodeError:  # `refused` looks at it again and writes the reason

@@ -17,8 +17,9 @@ from pneumospark.pixels.likeness import likeness
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.schemas import IMAGES
 from pneumospark.spec import ImageSpec
+from pneumospark.tables.ahead import Row
 from pneumospark.tables.history import FACTS
-from pneumospark.tables.images import Row, packed
+from pneumospark.tables.images import packed
 from pneumospark.tables.prepared import choose, with_findings
 
 CATEGORIES = ("format", "photometric")

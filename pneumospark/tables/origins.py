@@ -1,10 +1,10 @@
 """What is to be scored, and how an executor comes to its pixels: files, rows of `images`, or pixels of `prepared`."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from pneumospark.pixels.dicom_header import DicomHeader
 from pneumospark.pixels.prepare import picture_of
 from pneumospark.schemas import LISTED
 from pneumospark.spec import ImageSpec
+from pneumospark.tables.ahead import Row, content_of, read_ahead
 from pneumospark.tables.history import current
 from pneumospark.tables.sources import spread
 
-Row = dict[str, Any]
 BROADCAST_ROWS = 500_000
 """Rows of names that every task may hold a copy of: some 100 MB."""
 
@@ -37,12 +37,14 @@ class Loaded(NamedTuple):
 class Origin:
     """`listed`: every file there is, LISTED and, for tables, `image_id`. `rows`: of some of them, what a task gets.
 
-    `load` makes an image of such a row, on an executor; raises DecodeError. It is not given a file's label.
+    `load` makes an image of such a row, on an executor; raises DecodeError. It is not given a file's label. `ahead`
+    gives a task's rows their bytes before their turn, where these have a long way.
     """
 
     listed: DataFrame
     rows: Callable[[DataFrame], DataFrame]
     load: Callable[[Row], Loaded]
+    ahead: Callable[[Iterator[Row]], Iterator[Row]] = iter
 
     @property
     def is_table(self) -> bool:
@@ -63,6 +65,7 @@ def of_files(
         listed.select(*LISTED.names),
         lambda files: spread(files, file_bytes)[0],
         partial(_load_file, read=read, spec=spec, max_pixels=max_pixels, check=check),
+        partial(read_ahead, read=read),
     )
 
 
@@ -97,7 +100,7 @@ def _load_file(
     max_pixels: int,
     check: Callable[[DicomHeader], None],
 ) -> Loaded:
-    content = read(file["path"])
+    content = content_of(file, read)
     return Loaded(hashlib.sha256(content).hexdigest(), *picture_of(content, spec, max_pixels, check))
 
 

@@ -19,8 +19,9 @@ from pneumospark.pixels.facts import pixel_facts
 from pneumospark.pixels.heat import hottest
 from pneumospark.schemas import EXPLAINED, EXPLANATIONS, LISTED, PREDICTIONS, SIDES
 from pneumospark.spec import ImageSpec
-from pneumospark.tables.images import Row, packed, without_run_id
-from pneumospark.tables.origins import Loaded
+from pneumospark.tables.ahead import Row
+from pneumospark.tables.images import packed, without_run_id
+from pneumospark.tables.origins import Loaded, Origin
 from pneumospark.tables.paths import Show
 from pneumospark.tables.sources import without_known
 from pneumospark.targets import BINARY, Target
@@ -72,12 +73,12 @@ def unchanged(due: DataFrame, files: DataFrame, done: DataFrame) -> DataFrame:
 
 def predictions(
     rows: DataFrame,
-    load: Callable[[Row], Loaded],
+    origin: Origin,
     make_predict: Callable[[], Predict],
     scorer: Scorer,
     make_explain: Callable[[], Explain] | None = None,
 ) -> DataFrame:
-    """PREDICTIONS rows (without run_id) of those rows of an Origin that `load` without a DecodeError.
+    """PREDICTIONS rows (without run_id) of those `rows` of an origin that load without a DecodeError.
 
     `make_predict` is called on the executor, once a task: (n, height, width, channels) uint8 -> (n, k) outputs. With
     `make_explain`, called where a task first needs it, rows have the columns EXPLAINED besides.
@@ -85,10 +86,11 @@ def predictions(
     schema = without_run_id(PREDICTIONS)
     if make_explain:
         schema = StructType([*schema, *EXPLAINED])
+    load, ahead = origin.load, origin.ahead  # executors get these, and not its DataFrame
 
     def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
         predict, explain = make_predict(), None
-        images = _loaded((row for batch in batches for row in batch.to_pylist()), load)
+        images = _loaded(ahead(row for batch in batches for row in batch.to_pylist()), load)
         while chunk := list(islice(images, scorer.batch_size)):
             found = list(_scored(chunk, predict, scorer))
             wanted = [place for place, row in enumerate(found) if _explains(row, scorer)] if make_explain else []

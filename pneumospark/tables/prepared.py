@@ -11,8 +11,9 @@ from pneumospark.errors import DecodeError, TableError
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.schemas import PREPARED
 from pneumospark.spec import ImageSpec
+from pneumospark.tables.ahead import Row
 from pneumospark.tables.history import FACTS, with_state
-from pneumospark.tables.images import Row, packed, without_run_id
+from pneumospark.tables.images import packed, without_run_id
 
 STATES = ("wanted", "known", "duplicate", "conflict", "replaced")
 

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from pneumospark.errors import DecodeError
 from pneumospark.pixels.dicom import header_of
 from pneumospark.split import Ties, Twin, tie
-from pneumospark.tables.images import Read, Rules, patient_for, split_for
+from pneumospark.tables.ahead import Read
+from pneumospark.tables.images import Rules, patient_for, split_for
 from pneumospark.tables.paths import DICOM_NAMES
 
 COLUMNS = ("image_id", "length", "split", "format", "patient_id")
