@@ -2,6 +2,7 @@
 
 import atexit
 import heapq
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,9 @@ DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
 
 
+_OPEN: dict[tuple[int, str, str, str], fsspec.AbstractFileSystem] = {}
+
+
 class Entry(NamedTuple):
     """One line of a listing; `modified_at` in UTC, `length` in bytes."""
 
@@ -40,16 +44,27 @@ class Store:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)  # may hold secrets
 
     def filesystem(self, uri: str) -> fsspec.AbstractFileSystem:
-        """The fsspec file system of a URI; raises SourceError where there is no driver, or no NameNode named."""
+        """The fsspec file system of a URI, one for all threads of a process.
+
+        fsspec itself keeps one for each thread, and that of S3 takes a third of a second to make. Raises SourceError
+        where there is no driver, or no NameNode named.
+        """
         scheme = scheme_of(uri)
         options = dict(self.options.get(scheme, {}))
+        authority = ""
+        if scheme == "hdfs":
+            authority = uri.partition("://")[2].partition("/")[0] or str(options.get("default") or "")
+            if not authority:
+                raise SourceError(f"{uri}: expected hdfs://host:port/... or an fs.defaultFS in Spark's settings")
+        key = (os.getpid(), scheme, authority, json.dumps(options, sort_keys=True))  # a fork must not share sockets
+        if key in _OPEN:
+            return _OPEN[key]
         try:
             if scheme == "hdfs":
-                authority = uri.partition("://")[2].partition("/")[0] or options.get("default")
-                if not authority:
-                    raise SourceError(f"{uri}: expected hdfs://host:port/... or an fs.defaultFS in Spark's settings")
-                return hdfs(authority, options.get("namenodes", {}))
-            return fsspec.filesystem("s3" if scheme in S3_SCHEMES else scheme, **options)
+                made = hdfs(authority, options.get("namenodes", {}))
+            else:
+                made = fsspec.filesystem("s3" if scheme in S3_SCHEMES else scheme, **options)
+            return _OPEN.setdefault(key, made)
         except (ImportError, ValueError) as error:
             raise SourceError(f"{uri}: no driver for {scheme}:// on this machine ({error})") from error
         except FAILURES as error:
