@@ -59,8 +59,19 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Yarn]
         pytest.skip(str(error))
 
 
-def submit(yarn: Yarn, package: Path, *args: str) -> "subprocess.CompletedProcess[str]":
-    """jobs/score.py in YARN's cluster mode."""
+def scored(yarn: Yarn, package: Path, places: dict[str, str], *settings: str) -> dict[str, Any]:
+    """The summary of a run of jobs/score.py in YARN's cluster mode, from and into `places`."""
+    before = set(yarn.logs.glob("application_*"))
+    done = submit(yarn, package, settings, *(part for name, uri in places.items() for part in (f"--{name}", uri)))
+    (application,) = {path.name for path in set(yarn.logs.glob("application_*")) - before}
+    said = yarn.said(application, "stdout")  # of the driver: the line of JSON is its last
+    assert done.returncode == 0, done.stderr + said
+    summary: dict[str, Any] = json.loads(re.findall(r'^{"job": "score".*}$', said, re.M)[-1])
+    return summary
+
+
+def submit(yarn: Yarn, package: Path, more: tuple[str, ...], *args: str) -> "subprocess.CompletedProcess[str]":
+    """jobs/score.py in YARN's cluster mode, with `more` settings."""
     here = {f"spark.{kind}.{name}": value for kind in ("yarn.appMasterEnv", "executorEnv") for name, value in LOCAL}
     memory = {f"spark.{kind}.{name}": size for kind in ("driver", "executor") for name, size in SIZES}
     settings = {
@@ -72,7 +83,7 @@ def submit(yarn: Yarn, package: Path, *args: str) -> "subprocess.CompletedProces
         **here,
     }
     (wheel,) = package.glob("*.whl")
-    command = [SPARK_HOME / "bin" / "spark-submit", "--master", "yarn", "--deploy-mode", "cluster", *SMALL]
+    command = [SPARK_HOME / "bin" / "spark-submit", "--master", "yarn", "--deploy-mode", "cluster", *SMALL, *more]
     command += [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
     command += ["--archives", f"{package}/environment.tar#environment", "--py-files", wheel]
     command += [ROOT / "jobs" / "score.py", *args]
@@ -105,16 +116,32 @@ def test_score_in_cluster_mode_gives_what_one_machine_gives(
     upload(way.corpus, f"{hdfs}/source")
     upload(way.tables.bundle, f"{hdfs}/bundle")
     places = {name: f"{hdfs}/{name}" for name in ("source", "bundle", "predictions", "quarantine")}
-    done = submit(yarn, package, *(part for name, uri in places.items() for part in (f"--{name}", uri)))
-    (application,) = {path.name for path in yarn.logs.glob("application_*")}
-    assert done.returncode == 0, done.stderr + yarn.said(application, "stdout")
+    equals(way, scored(yarn, package, places), places, tmp_path)
 
-    said = yarn.said(application, "stdout")  # of the driver: the line of JSON is its last
-    summary: dict[str, Any] = json.loads(re.findall(r'^{"job": "score".*}$', said, re.M)[-1])
-    assert summary["images"] == way.summaries["score"]["images"]
-    assert summary["model_id"] == way.summaries["score"]["model_id"]
+
+def test_score_in_cluster_mode_reads_images_on_s3(
+    nodes: tuple[str, Yarn], package: Path, way: Way, tmp_path: Path
+) -> None:
+    hdfs, yarn = nodes
+    with servers.s3_server(tmp_path, "hospital") as s3:
+        for file in filter(Path.is_file, way.corpus.rglob("*")):
+            s3.store().put(f"s3a://hospital/night/{file.relative_to(way.corpus)}", file.read_bytes())
+        upload(way.tables.bundle, f"{hdfs}/bundle-s3")
+        places = {name: f"{hdfs}/{name}-s3" for name in ("bundle", "predictions", "quarantine")}
+        places["source"] = "s3a://hospital/night"
+        keys = tmp_path / "keys.conf"  # a file, since a command line can be read by all
+        account = {"access.key": s3.key, "secret.key": s3.secret, "endpoint": s3.endpoint, "path.style.access": "true"}
+        keys.write_text("".join(f"spark.hadoop.fs.s3a.{key} {value}\n" for key, value in account.items()))
+        summary = scored(yarn, package, places, "--load-spark-defaults", f"--properties-file={keys}")
+    equals(way, summary, places, tmp_path)
+
+
+def equals(way: Way, summary: dict[str, Any], places: dict[str, str], folder: Path) -> None:
+    """A run's counts, model and probabilities are those of the same files scored on one machine."""
+    for key in ("images", "model_id"):
+        assert summary[key] == way.summaries["score"][key]
     expected = {by_source(row, f"file://{way.corpus}"): row["probability"] for row in rows(way.tables.predictions)}
-    found = {by_source(row, places["source"]): row["probability"] for row in fetched(places["predictions"], tmp_path)}
+    found = {by_source(row, places["source"]): row["probability"] for row in fetched(places["predictions"], folder)}
     assert found == pytest.approx(expected, abs=1e-6)
 
 
