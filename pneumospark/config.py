@@ -189,7 +189,7 @@ class TrainConfig:
     seed: int = option("of weights, order and augmentation", 0, least=0)
     batch_size: int = option("images per step", 32, least=1)
     optimizer: str = option("sgd: with Nesterov's momentum of 0.9", "adam", OPTIMIZERS)
-    learning_rate: float = option("of the optimizer at the start", 1e-3, least=1e-9)
+    learning_rate: float = option("of the optimizer at the start", 1e-4, least=1e-9)
     class_weights: str = option(
         "balanced: each class of the training split weighs the same; none: each image", "none", CLASS_WEIGHTS
     )
@@ -205,7 +205,7 @@ class TrainConfig:
         "plateau",
         SCHEDULES,
     )
-    patience: int = option("epochs without a better validation loss before --schedule plateau stops", 5, least=0)
+    patience: int = option("epochs without a better validation loss before --schedule plateau stops", 3, least=0)
     label_smoothing: float = option("how far targets are drawn from 0 and 1 towards one half", 0.0, least=0, most=1)
     augment: str = option(
         "random changes of training images. light: small turns, shifts, zooms, contrast, brightness; robust: wide "

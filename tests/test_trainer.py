@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,14 @@ def test_an_augmentation_does_without_any_of_its_parts(name: str) -> None:
     np.testing.assert_allclose(changed(*parts), pixels, atol=0.01)
     with pytest.raises(ConfigError, match=f"augment_without: {name} has the parts turn, .*, got blur"):
         changed("blur")
+
+
+def test_the_help_names_every_part_that_can_be_left_out() -> None:
+    from pneumospark.learn.augment import AUGMENTATIONS
+
+    (told,) = (field.metadata["help"] for field in fields(TrainConfig) if field.name == "augment_without")
+    parts = {part for each in AUGMENTATIONS.values() for part in (*each.geometry, *each.others)}
+    assert set(told.partition(": ")[2].split(", ")) == parts
 
 
 def test_a_lost_row_stops_the_training_as_what_it_is() -> None:
