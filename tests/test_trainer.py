@@ -233,6 +233,39 @@ def test_a_training_that_goes_on_after_any_epoch_comes_to_the_same_network(other
             np.testing.assert_allclose(one, two, atol=1e-4)
 
 
+def test_a_training_that_goes_on_counts_small_gains_as_the_undisturbed_one_does() -> None:
+    """Losses a ten-thousandth apart: Keras calls them no gain, and turns its `min_delta` round at every start."""
+    losses = [0.30, 0.20, 0.15, 0.15004, 0.14995, 0.14991, 0.1499, 0.1489, 0.14885, 0.1488]
+    whole = rates_of(losses, kills=())
+    assert len(set(whole)) > 3
+    for kills in ((2,), (5,), (1, 3, 6)):
+        assert rates_of(losses, kills) == pytest.approx(whole)
+
+
+def rates_of(losses: list[float], kills: tuple[int, ...]) -> list[float]:
+    """The learning rate of each epoch whose validation loss is told, by a training killed after some of them."""
+    import keras
+
+    from pneumospark.learn.phases import phases
+    from pneumospark.learn.resume import Resume
+
+    config, saved, rates = TrainConfig(bundle="unused", epochs=len(losses)), None, []
+    for last in (*kills, len(losses)):
+        (phase,), states = phases(config), []
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(config.learning_rate), "mse")
+        model.optimizer.build(model.trainable_variables)
+        resume = Resume(0, phase.schedule, states.append, saved)
+        callbacks = keras.callbacks.CallbackList([*phase.schedule, resume], model=model)
+        callbacks.on_train_begin()
+        for epoch in range(resume.epochs, last):
+            rates.append(float(model.optimizer.learning_rate))
+            callbacks.on_epoch_begin(epoch)
+            callbacks.on_epoch_end(epoch, {"loss": losses[epoch], "val_loss": losses[epoch]})
+        saved = states[-1]
+    return rates
+
+
 def test_the_head_learns_first_and_then_all_at_a_lower_rate() -> None:
     from pneumospark.learn import trainer
 

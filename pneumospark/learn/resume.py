@@ -9,6 +9,9 @@ import keras
 import numpy as np
 
 Arrays = list[np.ndarray[Any, Any]]
+COUNTED = ("best", "best_epoch", "wait", "stopped_epoch", "cooldown_counter")
+"""What Keras' callbacks count from epoch to epoch. Not `min_delta`: its sign turns in the first epoch of each start."""
+
 GENERATORS = ("seed_generator", "generator")
 """What Keras layers call their random numbers: dropout, and layers of augmentation."""
 
@@ -79,7 +82,7 @@ class Resume(keras.callbacks.Callback):  # type: ignore[misc]
             "best": next((weights for weights in best if weights is not None), []),
         }
         counted = [
-            {name: value for name, value in vars(callback).items() if type(value) in (int, float)}
+            {name: value for name in COUNTED if type(value := vars(callback).get(name)) in (int, float)}
             for callback in self.watched
         ]
         return packed(arrays, {"history": self.history, "stopped": bool(self.model.stop_training), "counted": counted})
