@@ -130,7 +130,7 @@ def test_two_workers_learn_what_one_learns_also_after_a_kill(cluster, tables: Ta
     """The same batches, of 16 rows or of two times 8, for a network without batch normalisation and dropout."""
     recipe = ("--network", "published", "--augment", "none", "--epochs", 4, "--batch-size", 16, "--shuffle-rows", 0)
     # Not Adam, which makes whole steps of gradients that are rounding alone: with it the losses part by per cents.
-    recipe += ("--optimizer", "sgd", "--learning-rate", 0.05)
+    recipe += ("--optimizer", "sgd", "--learning-rate", 0.05, "--l2", 1e-3)
     args = ("--prepared", prepared(tmp_path / "prepared"), *recipe, "--threshold", "0.5")
     tables.train(*args)
 

@@ -117,11 +117,11 @@ def _step(together: tf.distribute.Strategy, network: keras.Model, augment: Any, 
         with tf.GradientTape() as tape:
             probability = network(augment(x, training=True) if augment else x, training=True)
             loss = losses(y[:, None], probability, weights)
-            penalty = tf.add_n(network.losses) / together.num_replicas_in_sync if network.losses else 0.0
-            mine = loss / rows + penalty
+            penalty = _penalty(network)
+            mine = loss / rows + penalty / together.num_replicas_in_sync
         gradients = tape.gradient(mine, network.trainable_variables)
         network.optimizer.apply(gradients, network.trainable_variables)  # it sums them over the workers
-        return loss, probability
+        return loss + tf.cast(tf.shape(y)[0], tf.float32) * penalty, probability
 
     return tf.function(lambda *batch: together.run(one, batch), reduce_retracing=True)  # type: ignore[no-any-return]
 
@@ -131,9 +131,14 @@ def _look(network: keras.Model, recipe: TrainConfig) -> Batch:
 
     def one(x: Any, y: Any) -> tuple[Any, Any]:
         probability = network(x, training=False)
-        return losses(y[:, None], probability), probability
+        return losses(y[:, None], probability) + tf.cast(tf.shape(y)[0], tf.float32) * _penalty(network), probability
 
     return tf.function(one, reduce_retracing=True)  # type: ignore[no-any-return]
+
+
+def _penalty(network: keras.Model) -> Any:
+    """What L1 and L2 add to the loss of each row, as Keras' own loop reports it."""
+    return tf.add_n(network.losses) if network.losses else 0.0
 
 
 def _over_all(batch: Batch, data: tf.data.Dataset, gather: Gather) -> dict[str, float]:
