@@ -1,6 +1,7 @@
 """Bundles: written once, verified at every load, refused when anything in them is not what was written."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from pneumospark.errors import BundleError, ConfigError
+from pneumospark.errors import BundleError, ConfigError, SourceError
 from pneumospark.io import backbones, bundle
 from pneumospark.io.files import Store
 from pneumospark.spec import ImageSpec
@@ -121,6 +122,37 @@ def test_the_same_recipe_is_found_and_another_one_refused(uri: str) -> None:
         bundle.trained_already(uri, {"recipe": {"seed": 1, "devices": ()}}, STORE)
 
 
+def test_a_disk_that_fills_while_a_checkpoint_is_saved_leaves_the_last_one(uri: str) -> None:
+    checkpoint = bundle.Checkpoint(uri, {"recipe": {"seed": 0}}, STORE)
+    checkpoint.save(b"epoch 1" * 100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # files cannot grow beyond: "File too large"
+    try:
+        with pytest.raises(SourceError, match=r"\.npz\.part: cannot be written"):
+            checkpoint.save(b"epoch 2" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint.saved() == b"epoch 1" * 100
+    checkpoint.save(b"epoch 2" * 100)
+    assert checkpoint.saved() == b"epoch 2" * 100
+    checkpoint.remove()
+    assert checkpoint.saved() is None
+
+
+def test_members_must_have_learnt_from_the_same_rows(uri: str) -> None:
+    def data(train: str, test: str = "9") -> dict[str, Any]:
+        digests = {"train": train, "validation": "2", "test": test}
+        return {"splits": {split: {"rows": 1, "digest": digest} for split, digest in digests.items()}}
+
+    uris = [f"{uri}-0", f"{uri}-1"]
+    for place, train in zip(uris, ("1", "5"), strict=True):
+        bundle.write(place, model(), facts(data=data(train)), STORE)
+    same, other = (bundle.read(place, STORE) for place in uris)
+    bundle.check_members([same, same], SPEC, data("1", test="8"), uris)
+    with pytest.raises(BundleError, match=r"bundle-1: expected .* rows, digests .*'1'.*, found .*'5'.*: train it anew"):
+        bundle.check_members([same, other], SPEC, data("1"), uris)
+
+
 def test_loading_runs_no_code(tmp_path: Path) -> None:
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "lambda.keras")
@@ -164,7 +196,7 @@ def test_an_application_whose_weights_cannot_be_fetched(monkeypatch: pytest.Monk
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "some.keras").write_text("no zip")
-    with pytest.raises(BundleError, match=r"model\.keras: expected a Keras model"):
+    with pytest.raises(BundleError, match=r"/some\.keras: expected a Keras model"):
         backbones.find(str(tmp_path / "some.keras"), STORE).load()
 
 

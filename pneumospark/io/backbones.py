@@ -30,7 +30,7 @@ class Backbone:
     def load(self) -> Any:
         """The Keras model; an application comes with its ImageNet weights, which Keras fetches once."""
         if self.path:
-            return load_model(self.path)
+            return load_model(self.path, self.name)
         return application(self.name)
 
 

@@ -108,8 +108,8 @@ class Checkpoint:
         return self.store.fetch(self._place) if self.store.exists(self._place) else None
 
     def save(self, state: bytes) -> None:
-        """Replace what was saved last."""
-        self.store.put(self._place, state)
+        """Replace what was saved last, which a kill or a full disk in the middle of it leaves as it is."""
+        self.store.replace(self._place, state)
 
     def remove(self) -> None:
         """The training is over."""
@@ -155,8 +155,13 @@ def read(uri: str, store: Store) -> Bundle:
     )
 
 
-def check_members(members: Sequence[Bundle], spec: ImageSpec, uris: Sequence[str]) -> None:
-    """Raise BundleError where bundles to be averaged were made for other pixels than `spec` gives, or are too few."""
+def check_members(members: Sequence[Bundle], spec: ImageSpec, data: dict[str, Any], uris: Sequence[str]) -> None:
+    """Raise BundleError where bundles to be averaged are too few, or were made for other pixels than `spec` gives.
+
+    Or from other rows than those of `data`, as `Stock.facts` tells them: a member that has learnt from an image of
+    today's validation split would speak for itself there.
+    """
+    rows = {split: of_split["digest"] for split, of_split in data["splits"].items() if split != "test"}
     if len(members) == 1:
         raise BundleError(f"--members {uris[0]}: expected two bundles or more, with commas between them")
     for member, uri in zip(members, uris, strict=True):
@@ -164,17 +169,27 @@ def check_members(members: Sequence[Bundle], spec: ImageSpec, uris: Sequence[str
             raise BundleError(f"--members {uri}: expected a bundle of one output, found {member.target.outputs}")
         if member.spec != spec:
             raise BundleError(f"--members {uri}: expected a bundle for images of {spec}, found {member.spec}")
+        splits = (member.facts.get("data") or {}).get("splits", {})
+        found = {split: of_split["digest"] for split, of_split in splits.items() if split != "test"}
+        if found != rows:
+            raise BundleError(
+                f"--members {uri}: expected a bundle trained and validated on the table's rows, digests {rows}, "
+                f"found {found}: train it anew on this table"
+            )
 
 
-def load_model(path: Path) -> Any:
-    """A Keras model, loaded in safe mode: no code from the file runs. Raises BundleError where it is none."""
+def load_model(path: Path, uri: str = "") -> Any:
+    """A Keras model, loaded in safe mode: no code from the file runs. Raises BundleError where it is none.
+
+    `uri` is where it came from, for the error.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras  # seconds and gigabytes: only where a model is used
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
-        raise BundleError(f"{path.name}: expected a Keras model: {error}") from error
+        raise BundleError(f"{uri or path.name}: expected a Keras model: {error}") from error
 
 
 def _content_id(model: bytes, facts: dict[str, Any]) -> str:

@@ -127,6 +127,17 @@ class Store:
         except FAILURES as error:
             raise SourceError(f"{uri}: cannot be written: {said(error)}") from error
 
+    def replace(self, uri: str, content: bytes) -> None:
+        """As `put`, but a file that is there already stays as it is until the new one is whole."""
+        if scheme_of(uri) in S3_SCHEMES:  # which does it so anyway
+            self.put(uri, content)
+            return
+        self.put(part := f"{uri}.part", content)
+        try:
+            self.filesystem(uri).mv(plain(part), plain(uri), overwrite=True)
+        except FAILURES as error:
+            raise SourceError(f"{uri}: cannot be written: {said(error)}") from error
+
     def remove(self, uri: str) -> None:
         """Take a file away, where it is there; raises one of FAILURES where the store refuses."""
         with suppress(FileNotFoundError):
