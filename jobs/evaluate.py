@@ -37,14 +37,16 @@ def main(argv: list[str] | None = None) -> Counts:
     spark = session("evaluate")
     images = read(spark, canonical(config.images), IMAGES)
     predictions = read(spark, canonical(config.predictions), PREDICTIONS)
-    model_id = evaluation.one_model(predictions, config.model_id)
+    model_id = evaluation.one_model(predictions, config.model_id, config.predictions)
     scored = evaluation.labelled(evaluation.of_model(predictions, model_id), images, config.subgroups).persist()
-    split = evaluation.choose_split(evaluation.judged(scored), config.split)
+    split = evaluation.choose_split(evaluation.judged(scored), config.split, config.predictions)
+    if split != "test":
+        log.warning("evaluate: split %s: what chose a model's threshold and calibration says little of new ones", split)
     rows = evaluation.judged(evaluation.of_split(scored, split))
     externals = _externals(spark, config, model_id, terms)
     more: Counts = {"model_id": model_id, "split": split, "external": [external.figures for external in externals]}
     if config.against:
-        second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against))
+        second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against, config.predictions))
         tests = compare(**evaluation.paired(rows, second), terms=terms)
         more["comparison"] = {"first": model_id, "second": config.against, **tests}
     internal = _judged(f"{split} split", evaluation.of_split(scored, split), config.subgroups, terms, more)
@@ -79,10 +81,11 @@ def _externals(spark: SparkSession, config: EvaluateConfig, model_id: str, terms
         if not (predictions_uri and images_uri):
             raise ConfigError("evaluate: expected as many --external-predictions as --external-images")
         images = read(spark, canonical(images_uri), IMAGES)
-        predictions = evaluation.of_model(read(spark, canonical(predictions_uri), PREDICTIONS), model_id)
+        found_there = read(spark, canonical(predictions_uri), PREDICTIONS)
+        predictions = evaluation.of_model(found_there, evaluation.one_model(found_there, model_id, predictions_uri))
         facts = [fact for fact in config.subgroups if fact in evaluation.facts_of(images)]
         scored = evaluation.labelled(predictions, images, facts).persist()
-        evaluation.choose_split(evaluation.judged(scored), "all")
+        evaluation.choose_split(evaluation.judged(scored), "all", predictions_uri)
         found.append(_judged(images_uri, scored, facts, terms, {}))
     return found
 

@@ -18,7 +18,7 @@ from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.stock import Stock, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.learn.recipe import check
+from pneumospark.learn.recipe import check, default_of, without_effect
 from pneumospark.pipeline.evidence import generalisation_of, openvino_form_of, reference_of
 from pneumospark.pipeline.workers import train_on_workers
 from pneumospark.settings import parse
@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(TrainConfig, argv)
     check(config)
+    if idle := [name for name in without_effect(config) if getattr(config, name) != default_of(name)]:
+        log.warning("train: without effect on what is asked for: %s", ", ".join(sorted(idle)))
     if config.mlflow:
         tracking.check(config.mlflow)
     store, target = store_of(session("train")), canonical(config.bundle)
@@ -45,17 +47,18 @@ def main(argv: list[str] | None = None) -> Counts:
         config.version,
         TARGETS[config.target],
     )
-    recipe = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    recipe = {key: value for key, value in asdict(config).items() if key not in (*PLACES, *without_effect(config))}
     backbone = backbones.find(config.backbone, store) if config.backbone else None
     spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
-    facts["backbone"] = backbone.identity if backbone else None
+    facts["backbone"] = stock.version if config.features else backbone.identity if backbone else None
     members = [bundle.read(canonical(member), store) for member in config.members]
-    bundle.check_members(members, spec, config.members)
+    bundle.check_members(members, spec, facts["data"], config.members)
     facts["members"] = [member.model_id for member in members]
     rows = {split: census.rows for split, census in stock.census.items()}
     log.info("train: %s, rows %s, %d without a label for this", stock.uri, rows, stock.unlabelled)
     if model_id := bundle.trained_already(target, facts, store):
+        _end(config, bundle.Checkpoint(target, facts, store), store)  # what a kill may have left to do
         return {"bundle": target, "model_id": model_id, "rows": rows, "epochs": 0}
     shape = spec.shape if config.prepared else (stock.length,)
     build = partial(_network, config, shape, backbone, members)
@@ -128,9 +131,7 @@ def _train(
     seen = epoch_rows or [census.rows for census in training.seen]
     form = None if config.features else openvino_form_of(stock, shape, model, store)
     model_id = bundle.write(canonical(config.bundle), model, facts, store, form)
-    checkpoint.remove()
-    if config.mlflow:
-        tracking.log_training(config.mlflow, canonical(config.bundle), store)
+    _end(config, checkpoint, store)
     return {
         "model_id": model_id,
         "epochs": len(history.get("loss", ())),
@@ -139,6 +140,13 @@ def _train(
         "images": sum(seen),
         "validation": {name: facts["validation"][name] for name in ("roc_auc", "accuracy", "recall", "specificity")},
     }
+
+
+def _end(config: TrainConfig, checkpoint: bundle.Checkpoint, store: Store) -> None:
+    """What comes after the bundle is whole, and is done once."""
+    checkpoint.remove()
+    if config.mlflow:
+        tracking.log_training(config.mlflow, canonical(config.bundle), store)
 
 
 if __name__ == "__main__":

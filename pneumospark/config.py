@@ -18,6 +18,7 @@ TARGETS = ("pneumonia", "kind", "findings")
 HEADS = ("dense", "logistic", "svm", "boosting")
 OPTIMIZERS = ("adam", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
+CALIBRATIONS = ("platt", "temperature", "none")
 PRECISIONS = ("auto", "float32", "mixed")
 NOT_FOR_DIAGNOSIS = "Research software: not for diagnosis."
 
@@ -218,6 +219,12 @@ class TrainConfig:
         "contrast, brightness, noise, flips",
         (),
         value="PART,PART,...",
+    )
+    calibration: str = option(
+        "by validation. platt: of the logit, a temperature and a bias; temperature: that alone; none: probabilities "
+        "stay as the network gives them",
+        "platt",
+        CALIBRATIONS,
     )
     threshold: str = option(
         "how validation chooses the operating point; costs=FN:FP: what a missed pneumonia and a false alarm cost",

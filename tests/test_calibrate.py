@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
+from sklearn.metrics import log_loss
 
 from pneumospark.errors import ConfigError
 from pneumospark.learn.calibrate import calibrate, choose_threshold, fit_scaling, with_scaling
@@ -31,6 +32,22 @@ def test_calibration_keeps_the_order_and_the_range(values: list[float], temperat
     assert (np.diff(calibrated) >= 0).all()
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
     np.testing.assert_allclose(with_scaling(probability, 1.0), np.clip(probability, 1e-6, 1 - 1e-6), atol=1e-9)
+
+
+def test_without_a_bias_the_best_temperature_alone_is_found() -> None:
+    honest = np.random.default_rng(0).uniform(0.02, 0.98, 20_000)
+    truth = (np.random.default_rng(1).uniform(size=honest.size) < honest).astype(int)
+    said = expit(logit(honest) * 3 + 1)
+    temperature, bias = fit_scaling(truth, said, biased=False)
+    losses = [log_loss(truth, with_scaling(said, at)) for at in (temperature, temperature * 1.05, temperature / 1.05)]
+    assert bias == 0 and losses[0] == min(losses)
+
+
+def test_a_network_that_is_not_calibrated_stays_as_it_is() -> None:
+    class Untouchable:
+        layers = property(lambda self: pytest.fail("looked at"))
+
+    assert calibrate(Untouchable(), TRUTH, PROBABILITY, way="none") == {"method": "none"}
 
 
 def test_one_class_alone_is_left_as_it_is() -> None:

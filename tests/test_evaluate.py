@@ -130,7 +130,7 @@ def test_two_models_are_compared_on_the_same_images(hospital: Tables, tmp_path: 
     for name in ("first", "second", "interval", "p"):
         assert figures["comparison"]["delong"][name] == pytest.approx(expected["delong"][name])
     assert (figures["comparison"]["first"], figures["comparison"]["second"]) == ("a" * 16, "b" * 16)
-    with pytest.raises(TableError, match=r"expected some of model c, found those of \['a+', 'b+'\]"):
+    with pytest.raises(TableError, match=r"expected predictions of model c, found those of \['a+', 'b+'\]"):
         evaluated(hospital, tmp_path, "--against", "c")
 
 
@@ -176,6 +176,7 @@ def test_with_the_bundle_mistakes_show_where_the_network_looked(way: Way, tmp_pa
     way.tables.evaluate("--report", tmp_path, "--bundle", way.tables.bundle, "--split", "all")
     confusion = json.loads((tmp_path / "metrics.json").read_text())["confusion"]
     page = (tmp_path / "index.html").read_text()
+    assert "These are not test images alone (split: all)" in page
     wrong = min(confusion["fp"] + confusion["fn"], 12)
     assert wrong and page.count("bright where the network found pneumonia") == wrong
     assert page.count("data:image/jpeg") == 2 * wrong + min(12, sum(confusion.values()) - wrong)

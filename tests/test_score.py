@@ -95,7 +95,7 @@ def test_another_model_is_scored_beside_the_first_and_evaluated_by_name(way: Way
     by_model = {row["model_id"]: row["threshold"] for row in scored}
     assert len(scored) == 66 and by_model[summary["model_id"]] == 0.999 and len(by_model) == 2
     with pytest.raises(
-        TableError, match=r"predictions: expected those of one model, found \[.*\]; name one with --mod"
+        TableError, match=r"predictions: expected predictions of one model, found \[.*\]; name one with --mod"
     ):
         tables.evaluate("--images", way.tables.images)
     judged = tables.evaluate("--images", way.tables.images, "--model-id", summary["model_id"], "--split", "all")

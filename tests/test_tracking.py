@@ -33,7 +33,9 @@ def test_recipe_figures_and_bundle_are_in_the_run(tmp_path: Path, monkeypatch: p
     check(tracking)
     run_id = log_training(tracking, uri, Store())
 
+    assert log_training(tracking, uri, Store()) == run_id  # as a job does that was killed after it had logged
     client = mlflow.MlflowClient(tracking)
+    assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == 1
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["model_id"] == model_id
     assert run.data.params == {"seed": "3", "network": '"residual"', "devices": "[]"}

@@ -60,6 +60,8 @@ def test_a_network_that_learns_on_needs_something_to_start_from(way: Way, tables
         (["--head", "svm"], "--head svm learns on features: expected --features"),
         (["--augment", "none", "--augment-without", "turn"], "--augment-without: expected an --augment that has parts"),
         (["--head-epochs", "1"], "--head-epochs: expected --network finetuned"),
+        (["--finetune-rate", "1e-5"], "--finetune-rate: expected --head-epochs before it"),
+        (["--frozen", "0.5"], "--frozen: expected --network finetuned"),
         (["--tensorboard", "s3://bucket/log"], r"train\.tensorboard: expected a local folder, got 's3://bucket/log'"),
     ],
 )
@@ -79,6 +81,11 @@ def test_a_classical_head_and_its_backbone_are_one_model_that_scores_images(
     scored = tables.score(way.corpus, tables.bundle)
     assert scored["images"] == way.summaries["score"]["images"]
     facts = json.loads((tables.bundle / "bundle.json").read_text())
+    assert not {"network", "augment", "learning_rate"} & set(facts["recipe"])  # what had no part in it
+    assert (
+        f"on the features of a pre-trained backbone, `{facts['data']['version']}`"
+        in (tables.bundle / "model_card.md").read_text()
+    )
     assert facts["recipe"]["head"] == head and facts["validation"]["roc_auc"] == made["validation"]["roc_auc"]
 
 

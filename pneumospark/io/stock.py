@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.dataset
 from numpy.typing import NDArray
@@ -149,33 +150,34 @@ def _read_stale(uri: str, store: Store) -> frozenset[tuple[str, str]]:
 
 
 def pixel_rows(stock: Stock, store: Store, splits: tuple[str, ...], most: int) -> Iterator[dict[str, Any]]:
-    """Labelled rows of some splits, one at a time: patient_id (else the image's id), split, label, pixels (bytes).
+    """Rows of some splits that the stock counts, one at a time: patient_id (else the image's id), split, label, pixels.
 
     Of more than `most` rows the image's id, a hash, chooses about that many: the same ones each time.
     """
     share = min(1.0, most / max(1, sum(stock.census[split].rows for split in splits)))
-    wanted = (
-        (pyarrow.dataset.field("spec") == stock.version)
-        & pyarrow.dataset.field("label").isin(LABELS)
-        & pyarrow.dataset.field("split").isin(splits)
-    )
-    columns = ["run_id", "image_id", "patient_id", "split", "label", "pixels"]
+    wanted = (pyarrow.dataset.field("spec") == stock.version) & pyarrow.dataset.field("split").isin(splits)
+    columns = ["run_id", "image_id", "patient_id", "split", "label", "pixels", *columns_of(stock.target)]
     for batch in _files(stock.uri, store).to_batches(columns=columns, filter=wanted, batch_size=64):
-        for row in batch.to_pylist():
+        for row in _taught(batch.to_pandas(), stock).to_dict("records"):
             if (row["run_id"], row["image_id"]) not in stock.stale and int(row["image_id"][-8:], 16) < share * 2**32:
-                yield row | {"patient_id": row["patient_id"] or row["image_id"]}
+                yield {str(name): value for name, value in row.items()}
 
 
 def patients(stock: Stock, store: Store, split: str) -> int:
-    """How many patients the labelled rows of a split are of; an image of no known patient is one of its own."""
-    wanted = (
-        (pyarrow.dataset.field(VERSION_COLUMNS[stock.column]) == stock.version)
-        & pyarrow.dataset.field("label").isin(LABELS)
-        & (pyarrow.dataset.field("split") == split)
-    )
-    table = _files(stock.uri, store).to_table(columns=["run_id", "image_id", "patient_id"], filter=wanted).to_pandas()
+    """How many patients the rows of a split that the stock counts are of; one of no known patient is one of its own."""
+    version, of_split = pyarrow.dataset.field(VERSION_COLUMNS[stock.column]), pyarrow.dataset.field("split") == split
+    columns = ["run_id", "image_id", "patient_id", "label", *columns_of(stock.target)]
+    files = _files(stock.uri, store)
+    table = files.to_table(columns=columns, filter=(version == stock.version) & of_split).to_pandas()
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stock.stale)]
-    return int(table["patient_id"].fillna(table["image_id"]).nunique())
+    return int(_taught(table, stock)["patient_id"].nunique())
+
+
+def _taught(table: pd.DataFrame, stock: Stock) -> pd.DataFrame:
+    """The rows that can teach the stock's target anything; patient_id is the image's where there is none."""
+    findings = table["findings"] if "findings" in table else table["label"]
+    table = table[stock.target.known(table["label"].to_numpy(), findings.to_numpy())]
+    return table.assign(patient_id=table["patient_id"].fillna(table["image_id"]))
 
 
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:

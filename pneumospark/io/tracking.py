@@ -24,10 +24,17 @@ def check(tracking: str) -> None:
 
 
 def log_training(tracking: str, bundle_uri: str, store: Store) -> str:
-    """Log what a bundle says of its training, and the bundle itself as artifacts; returns the id of the run."""
+    """Log what a bundle says of its training, and the bundle itself as artifacts; returns the id of the run.
+
+    Once: where a finished run of that model is there, it is that one.
+    """
     _, client = mlflow_and_client(f"--mlflow {tracking}", tracking)
     facts = json.loads(store.fetch(f"{bundle_uri}/{bundle.FACTS}"))
-    run = client.create_run(experiment(client, "pneumospark"), run_name=f"bundle {facts['model_id']}")
+    ours = experiment(client, "pneumospark")
+    whole = f"tags.model_id = '{facts['model_id']}' and attributes.status = 'FINISHED'"
+    if logged := client.search_runs([ours], filter_string=whole, max_results=1):
+        return str(logged[0].info.run_id)
+    run = client.create_run(ours, run_name=f"bundle {facts['model_id']}")
     from mlflow.entities import Metric, Param, RunTag
 
     params = [Param(key, json.dumps(value)) for key, value in facts["recipe"].items()]

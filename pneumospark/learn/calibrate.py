@@ -17,28 +17,35 @@ EDGE = 1e-6
 """A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
 
 
-def calibrate(network: Any, truth: Ints, probability: Floats, target: Target = BINARY) -> dict[str, Any]:
+def calibrate(
+    network: Any, truth: Ints, probability: Floats, target: Target = BINARY, way: str = "platt"
+) -> dict[str, Any]:
     """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it.
 
     Truth and probability are (n,), or (n, k) for a target of k outputs. Kinds share a temperature; findings have each
-    their own, by the images where they are known.
+    their own, by the images where they are known. `way` is "platt", "temperature" (no bias), or "none".
     """
+    if way == "none":
+        return {"method": "none"}
+    biased = way == "platt"
     if not target.is_binary:
         fit = fit_softmax if target.activation == "softmax" else _fit_each
-        temperatures, biases = fit(truth, probability)
+        temperatures, biases = fit(truth, probability, biased)
         fold_scaling(network, temperatures, biases)
-        method = "temperature and bias of each output, folded into the last layer"
+        method = f"temperature{' and bias' * biased} of each output, folded into the last layer"
         scaling = zip(target.outputs, temperatures.tolist(), biases.tolist(), strict=True)
         outputs = {name: {"temperature": temperature, "bias": bias} for name, temperature, bias in scaling}
         return {"method": method, "outputs": outputs, "fitted_on": "validation"}
-    temperature, bias = fit_scaling(truth, probability)
+    temperature, bias = fit_scaling(truth, probability, biased)
     fold_scaling(network, temperature, bias)
-    method = "temperature and bias (Platt scaling), folded into the last layer"
+    method = f"temperature{' and bias (Platt scaling)' * biased}, folded into the last layer"
     return {"method": method, "temperature": temperature, "bias": bias, "fitted_on": "validation"}
 
 
-def fit_scaling(truth: Ints, probability: Floats) -> tuple[float, float]:
+def fit_scaling(truth: Ints, probability: Floats, biased: bool = True) -> tuple[float, float]:
     """The temperature, 0.05 to 20, and the bias, -20 to 20, of least log loss; 1 and 0 for one class only.
+
+    Without `biased` the bias is 0.
 
     Temperature alone (Guo et al. 2017, arXiv:1706.04599) cannot mend a network whose probabilities are all too low or
     too high, and one that was trained on augmented images is: those of validation are clearer than any it has seen.
@@ -50,7 +57,8 @@ def fit_scaling(truth: Ints, probability: Floats) -> tuple[float, float]:
     def loss(at: Floats) -> float:
         return float(log_loss(truth, with_scaling(probability, float(np.exp(at[0])), float(at[1])), labels=[0, 1]))
 
-    found = minimize(loss, x0=np.zeros(2), bounds=[(np.log(0.05), np.log(20)), (-20, 20)], method="L-BFGS-B")
+    bounds = [(np.log(0.05), np.log(20)), (-20, 20) if biased else (0, 0)]
+    found = minimize(loss, x0=np.zeros(2), bounds=bounds, method="L-BFGS-B")
     return float(np.exp(found.x[0])), float(found.x[1])
 
 
@@ -64,7 +72,9 @@ def logit_of(probability: Floats) -> NDArray[np.float64]:
     return np.asarray(logit(np.clip(probability.astype(np.float64), EDGE, 1 - EDGE)))
 
 
-def fit_softmax(truth: Ints, probability: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fit_softmax(
+    truth: Ints, probability: Floats, biased: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """One temperature for k classes, as (k,), and the bias of each, (k,), of least log loss; the first bias is 0.
 
     `truth`, of which one is 1, and `probability` are (n, k). A class that is not there leaves all as it is.
@@ -80,14 +90,14 @@ def fit_softmax(truth: Ints, probability: Floats) -> tuple[NDArray[np.float64], 
     def loss(at: Floats) -> float:
         return float(log_loss(truth.argmax(axis=1), scaled(at), labels=range(k)))
 
-    bounds = [(np.log(0.05), np.log(20)), *[(-20, 20)] * (k - 1)]
+    bounds = [(np.log(0.05), np.log(20)), *[(-20, 20) if biased else (0, 0)] * (k - 1)]
     found = minimize(loss, x0=np.zeros(k), bounds=bounds, method="L-BFGS-B").x
     return np.full(k, np.exp(found[0])), np.append(0, found[1:])
 
 
-def _fit_each(truth: Ints, probability: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fit_each(truth: Ints, probability: Floats, biased: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     columns = zip(truth.T, probability.T, strict=True)
-    found = [fit_scaling(of_one[of_one != UNKNOWN], said[of_one != UNKNOWN]) for of_one, said in columns]
+    found = [fit_scaling(of_one[of_one != UNKNOWN], said[of_one != UNKNOWN], biased) for of_one, said in columns]
     return np.array([temperature for temperature, _ in found]), np.array([bias for _, bias in found])
 
 

@@ -1,10 +1,35 @@
 """Which settings of a training go together."""
 
+from dataclasses import fields
 from importlib.util import find_spec
+from typing import Any
 
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError
 from pneumospark.learn.calibrate import check_rule
+
+OF_NETWORKS = (
+    *("network", "frozen", "head_epochs", "finetune_rate", "augment", "augment_without"),
+    *("batch_normalisation", "mean_normalised", "l1", "l2"),
+)
+OF_TRAINING = (
+    *("dropout", "epochs", "optimizer", "learning_rate", "schedule", "patience", "label_smoothing", "precision"),
+    *("devices", "workers", "tensorboard"),
+)
+
+
+def without_effect(recipe: TrainConfig) -> frozenset[str]:
+    """Settings that do nothing for what a recipe asks for: a head of features, a classical one, an ensemble."""
+    if recipe.members:
+        return frozenset((*OF_NETWORKS, *OF_TRAINING, "backbone", "head", "class_weights", "shuffle_rows"))
+    if recipe.features:
+        return frozenset((*OF_NETWORKS, *(OF_TRAINING if recipe.head != "dense" else ())))
+    return frozenset()
+
+
+def default_of(name: str) -> Any:
+    """The default of a setting of TrainConfig."""
+    return next(field.default for field in fields(TrainConfig) if field.name == name)
 
 
 def check(recipe: TrainConfig) -> None:
@@ -21,6 +46,10 @@ def check(recipe: TrainConfig) -> None:
         raise ConfigError("train.workers: expected no --devices and no --tensorboard: a worker takes its first GPU")
     if recipe.head_epochs and recipe.network != "finetuned":
         raise ConfigError("train: --head-epochs: expected --network finetuned, which has a backbone to keep at rest")
+    if recipe.finetune_rate and not recipe.head_epochs:
+        raise ConfigError("train: --finetune-rate: expected --head-epochs before it; else --learning-rate is that rate")
+    if recipe.frozen and recipe.network != "finetuned":
+        raise ConfigError("train: --frozen: expected --network finetuned, which has a backbone to freeze")
     if recipe.head_epochs >= recipe.epochs:
         raise ConfigError(
             f"train: --head-epochs: expected fewer than the {recipe.epochs} of --epochs, got {recipe.head_epochs}"

@@ -29,7 +29,7 @@ def validated(
     Of a target of several outputs, `validation` has the figures of pneumonia, and those of each output in `outputs`.
     """
     target = TARGETS[recipe.target]
-    facts: dict[str, Any] = {"calibration": calibrate(network, *predict(network, data), target)}
+    facts: dict[str, Any] = {"calibration": calibrate(network, *predict(network, data), target, recipe.calibration)}
     truth, given = predict(network, data)  # by the network as the bundle keeps it
     truth, given = truth.reshape(len(truth), -1), given.reshape(len(given), -1)
     ill, probability = target.pneumonia(truth), np.clip(target.pneumonia(given), 0, 1)

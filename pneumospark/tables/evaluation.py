@@ -14,13 +14,16 @@ from pneumospark.tables.history import current
 KEPT = ("path", "image_id", "label", "split", "patient", "prediction", "probability", "threshold")
 
 
-def one_model(predictions: DataFrame, model_id: str | None) -> str:
-    """The model to judge; raises TableError where it has no predictions, or where several have and none is named."""
+def one_model(predictions: DataFrame, model_id: str | None, uri: str) -> str:
+    """The model to judge; raises TableError where it has no predictions, or where several have and none is named.
+
+    `uri` is the table's, for errors, here and below.
+    """
     found = sorted(row["model_id"] for row in predictions.select("model_id").distinct().collect())
     if model_id is None and len(found) != 1:
-        raise TableError(f"predictions: expected those of one model, found {found}; name one with --model-id")
+        raise TableError(f"{uri}: expected predictions of one model, found {found}; name one with --model-id")
     if model_id is not None and model_id not in found:
-        raise TableError(f"predictions: expected some of model {model_id}, found those of {found}")
+        raise TableError(f"{uri}: expected predictions of model {model_id}, found those of {found}")
     return model_id or found[0]
 
 
@@ -104,14 +107,14 @@ def paired(rows: DataFrame, predictions: DataFrame) -> dict[str, Any]:
     }
 
 
-def choose_split(rows: DataFrame, split: str) -> str:
+def choose_split(rows: DataFrame, split: str, uri: str) -> str:
     """The split to judge; "auto" is test where there is one, else validation. TableError where it has no rows."""
     found = {row["split"] for row in rows.select("split").distinct().collect()}
     if split == "auto":
         split = "test" if "test" in found else "validation"
     if split not in found and not (split == "all" and found):
         raise TableError(
-            f"predictions: expected labelled images of split {split}, found those of {sorted(found)}; were they scored?"
+            f"{uri}: expected labelled images of split {split}, found those of {sorted(found)}; were they scored?"
         )
     return split
 
