@@ -18,14 +18,24 @@ from pneumospark.io.lock import locked
 from pneumospark.io.metering import Meter
 from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session
-from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
-from pneumospark.schemas import IMAGES, LISTED, QUARANTINE, UNMATCHED
+from pneumospark.io.tables import FILE_BYTES, SEEN_FOLDER, append, new_run_id, read
+from pneumospark.schemas import IMAGES, LISTED, QUARANTINE, SEEN, UNMATCHED
 from pneumospark.settings import parse
 from pneumospark.split import check_shares
 from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import Rules, image_row, images, refused
-from pneumospark.tables.sources import changed, list_files, settled, spread, without_known
+from pneumospark.tables.sources import (
+    changed,
+    largest,
+    list_files,
+    listings,
+    of_stage,
+    settled,
+    spread,
+    unchanged,
+    without_known,
+)
 from pneumospark.tables.ties import COLUMNS, ties
 
 
@@ -58,13 +68,14 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
     if is_first := done.isEmpty():
         done = done.unpersist()  # and Spark leaves out the joins with it
-    refusals = settled(
-        refused_now(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), done), config.retry_quarantine
-    )
-    done = paths.as_listed(done, listed, show)
-    new = without_known(without_known(listed, done), paths.as_listed(refusals, listed, show))
+    refusals = of_stage(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), "ingest")
+    refusals = settled(refused_now(refusals, done), config.retry_quarantine)
+    done, seen_uri = paths.as_listed(done, listed, show), f"{images_uri}/{SEEN_FOLDER}"
+    seen = paths.as_listed(read(spark, seen_uri, SEEN, missing_ok=True), listed, show)
+    due = without_known(listed, done if is_first else listings(done, seen))
+    due = without_known(due, paths.as_listed(refusals, listed, show))
     any_folder = layout.name != "dicom" and show is str
-    new = labels.labelled(changed(new, done, meter.read), root, lookup, any_folder)
+    new = labels.labelled(changed(due, done, meter.read, largest(config.max_pixels)), root, lookup, any_folder)
     new = labels.with_policy(new, config.splits).persist()
     files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
@@ -86,6 +97,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
     now = current(table.select("path", "patient_id", "image_id", "label", "split", "run_id")).persist()
+    if not is_first and not (touched := unchanged(due, new, done).persist()).isEmpty():
+        append(paths.as_shown(touched, show), seen_uri, SEEN, run_id)
     quality.check_no_leak(now, ("patient_id", "image_id"), images_uri, advice)
     return {
         "run_id": run_id,

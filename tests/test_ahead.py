@@ -77,3 +77,11 @@ def test_a_file_that_cannot_be_read_fails_alone_and_in_its_turn() -> None:
     with pytest.raises(DecodeError, match="s3a://xray/1"):
         content_of(second, read)
     assert content_of(third, read) == b"s3a://xray/2"
+
+
+def test_a_file_that_is_too_large_to_wait_is_not_read_ahead() -> None:
+    asked: list[str] = []
+    found = list(read_ahead(rows(1, ahead.AHEAD_BYTES + 1, 1), lambda path: asked.append(path) or b""))
+    assert [row["path"] for row in found if ahead.CONTENT not in row] == ["s3a://xray/1"]
+    assert [content_of(row, bytes_of) for row in found] == [b"", b"s3a://xray/1", b""]
+    assert sorted(asked) == ["s3a://xray/0", "s3a://xray/2"]

@@ -61,7 +61,7 @@ def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
         assert STORE.read(entry.path) == name.encode()
         assert STORE.exists(entry.path) and resolve(entry.path, STORE, "--source") == entry.path
         assert list(STORE.list_folder(entry.path)) == [entry]
-    assert STORE.first_names(canonical(str(tmp_path))) == sorted(NAMES)
+    assert STORE.first_names(canonical(str(tmp_path)), bool) == sorted(NAMES)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -88,13 +88,36 @@ def test_an_entry_says_what_is_there(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_has_no_entries(tmp_path: Path) -> None:
-    assert listed(tmp_path) == {} and STORE.first_names(f"file://{tmp_path}") == []
+    assert listed(tmp_path) == {} and STORE.first_names(f"file://{tmp_path}", bool) == []
 
 
 def test_the_first_names_are_bounded_and_sorted(tmp_path: Path) -> None:
     for name in "cab":
         (tmp_path / name).touch()
-    assert STORE.first_names(f"file://{tmp_path}", 2) == ["a", "b"]
+    assert STORE.first_names(f"file://{tmp_path}", lambda name: False, 2) == ["a", "b"]
+    assert STORE.first_names(f"file://{tmp_path}", lambda name: name == "c", 1) == ["a", "c"]
+
+
+def test_an_object_that_is_refused_is_one_file_where_the_keys_are_for_a_part_of_the_bucket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An archived object, or one under another key: S3 says "forbidden", to a question about the bucket as well."""
+    asked: list[str] = []
+
+    def answered(self: Store, uri: str) -> bool:
+        asked.append(uri)
+        if uri == "s3a://b":
+            raise SourceError("forbidden")
+        return True
+
+    def forbidden(self: Store, uri: str) -> bytes:
+        raise PermissionError("The operation is not valid for the object's storage class")
+
+    monkeypatch.setattr(Store, "exists", answered)
+    monkeypatch.setattr(Store, "fetch", forbidden)
+    with pytest.raises(DecodeError, match="unreadable: PermissionError: The operation"):
+        STORE.read("s3a://b/x/archived.png")
+    assert asked == ["s3a://b/x"]
 
 
 def test_links_lead_to_what_they_name(tmp_path: Path) -> None:

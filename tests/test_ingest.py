@@ -16,12 +16,16 @@ from PIL import Image
 from pydicom import dcmread
 from pyspark.sql import SparkSession
 
+from pneumospark.config import IngestConfig
 from pneumospark.errors import ConfigError, LeakError, SourceError, TableError
+from pneumospark.io.files import Store
+from pneumospark.io.layouts import recognise
 from pneumospark.io.run import run
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
 from pneumospark.split import split_of
 from pneumospark.tables import labels
+from pneumospark.tables.sources import list_files
 
 pytestmark = pytest.mark.spark
 
@@ -167,6 +171,40 @@ def test_known_files_are_not_read_again_new_and_changed_ones_are(tables: Tables,
         "bad.png": png(52),
     }
     assert not before - content(tables.images)  # the row of the old bytes stays
+    last = tables.ingest(source)  # nor is the touched file read again every night
+    assert (last["known"], last["file_bytes"]) == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("layout", "image", "lists"),
+    [
+        ("manifest", "{:04}.dcm", ["manifest.csv"]),
+        ("nih", "{:08}_000.png", ["Data_Entry_2017.csv", "test_list.txt"]),
+        ("rsna", "{:036}.dcm", ["stage_2_detailed_class_info.csv", "stage_2_train_labels.csv"]),
+    ],
+)
+def test_lists_are_found_beside_more_images_than_anyone_looks_at(
+    tmp_path: Path, layout: str, image: str, lists: list[str]
+) -> None:
+    for name in (*lists, *(image.format(number) for number in range(1100))):
+        (tmp_path / name).touch()
+    root = f"file://{tmp_path}"
+    found = recognise(IngestConfig(source=root, images="i", quarantine="q"), root, Store())
+    assert found.name == layout and set(found.own_files) == {f"{root}/{name}" for name in lists}
+
+
+def test_a_folder_that_is_moved_away_while_others_are_listed_has_no_files(spark: SparkSession) -> None:
+    def listing(folder: str) -> list[tuple[str, bool, int, Any]]:
+        if folder == "/r":
+            names = [("/r/a.png", False), ("/r/gone", True), ("/r/shut", True)]
+            return [(path, is_folder, 1, "2026-01-01") for path, is_folder in names if path != f"/r/{left_out}"]
+        raise SourceError("cannot be listed") from (FileNotFoundError() if folder == "/r/gone" else PermissionError())
+
+    left_out = "shut"
+    assert [row["path"] for row in list_files(spark, "/r", listing).collect()] == ["/r/a.png"]
+    left_out = "gone"
+    with pytest.raises(Exception, match="cannot be listed"):
+        list_files(spark, "/r", listing).collect()
 
 
 def test_where_all_files_are_bad_there_is_no_error(tables: Tables, tmp_path: Path) -> None:

@@ -178,3 +178,28 @@ def test_a_renewal_that_hangs_is_waited_for(table: str, monkeypatch: pytest.Monk
         assert begun.wait(10)
     assert files(table) == []
     assert not [thread.name for thread in enumerate_threads() if thread.name.startswith("lock of")]
+
+
+def test_a_renewal_that_took_longer_than_others_wait_ends_the_run(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile a run elsewhere has taken the lock; written late, it would let both run."""
+    write, slow, stopped = lock._write, Event(), Event()
+
+    def late(folder: str, token: str, info: dict[str, Any], store: Store) -> None:
+        if slow.is_set() and "nobody" not in info:
+            (mine,) = files(table)
+            mine.unlink()
+            write(folder, "21000101T000000000000-new.json", ELSEWHERE | {"nobody": True}, store)
+            time.sleep(lock.LEASE + 0.2)
+        write(folder, token, info, store)
+
+    monkeypatch.setattr(lock, "_write", late)
+    with pytest.raises(LockError, match="could not renew its lock"), hold(table, stop=stopped.set):
+        slow.set()
+        assert stopped.wait(10)
+    assert [path.name for path in files(table)] == ["21000101T000000000000-new.json"]
+
+
+def test_a_process_is_told_by_when_it_began_in_ticks(table: str) -> None:
+    here = lock._here()
+    assert not lock._is_gone(here) and lock._is_gone(here | {"started": here["started"] - 1})
+    assert not lock._is_gone(here | {"machine": "another", "started": 1}) and lock._is_gone(here | {"pid": 2**22 + 1})

@@ -72,10 +72,31 @@ def test_a_newly_ingested_image_is_scored_alone(way: Way, tables: Tables, tmp_pa
     tables.extract(*SPEC)
     pixels = tables.score_from(*score, "--prepared", tables.prepared)
     # equal bytes with two labels are not in `prepared`: these two files cannot be scored from there
-    assert (pixels["files"], pixels["images"], pixels["known"]) == (3, 1, 2)
+    assert (pixels["files"], pixels["images"], pixels["known"], pixels["without_pixels"]) == (3, 1, 2, 2)
     more = tables.score_from(*score)
     assert (more["files"], more["images"], more["known"]) == (5, 2, 3)
     assert len(rows(tables.predictions)) == 6 and len(runs(tables.predictions)) == 3
+
+
+def test_what_ingest_refuses_is_scored_all_the_same(way: Way, tables: Tables, tmp_path: Path) -> None:
+    """It has reasons of its own, a limit or a leak; and what only score refuses is no less an image to learn from."""
+    source = write(tmp_path / "s", {f"NORMAL/{n}.png": png(n) for n in range(3)} | {"NORMAL/bad.png": images.TEXT})
+    assert tables.ingest(source, "--max-pixels", 10)["reasons"] == {"not_an_image": 1, "too_large": 3}
+    scored = tables.score(source, way.tables.bundle)
+    assert (scored["known"], scored["images"], scored["reasons"]) == (0, 3, {"not_an_image": 1})
+    assert tables.score(source, way.tables.bundle)["known"] == 4
+    assert tables.ingest(source)["known"] == 4
+    stages = sorted((row["stage"], row["reason"]) for row in rows(tables.quarantine))
+    assert stages == [("ingest", "not_an_image")] + [("ingest", "too_large")] * 3 + [("score", "not_an_image")]
+
+
+def test_an_archive_among_the_images_is_refused_unread(way: Way, tables: Tables, tmp_path: Path) -> None:
+    source = write(tmp_path / "s", {"NORMAL/a.png": png(1), "NORMAL/images.tar.gz": b"", "NORMAL/copy.tar.gz": b""})
+    for name in ("images", "copy"):
+        os.truncate(source / f"NORMAL/{name}.tar.gz", 2**41)  # two terabytes of nothing, which no memory holds
+    for made in (tables.ingest(source), tables.score(source, way.tables.bundle)):
+        assert (made["images"], made["reasons"]) == (1, {"too_large": 2})
+        assert made["file_bytes"] < 10_000
 
 
 def test_a_limit_a_time_and_a_name(way: Way, tables: Tables, tmp_path: Path) -> None:

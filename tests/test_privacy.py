@@ -140,6 +140,8 @@ def test_the_key_may_come_from_a_file_and_must_hold_something(tables: Tables, tm
     write(tmp_path, {"key": f"{SECRET}\n".encode(), "empty": b"\n"})
     with pytest.raises(ConfigError, match=r"--patient-key-file .*/empty: expected a secret, found an empty file"):
         tables.ingest(source, "--patient-key-file", tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"--patient-key-file .*: expected a file that this user may read"):
+        tables.ingest(source, "--patient-key-file", source)
     with pytest.raises(ConfigError, match="paths = hashed: expected a secret"):
         tables.ingest(source, "--paths", "hashed")
     with pytest.raises(ConfigError, match="1 files are named as DICOM files"):

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -114,7 +114,7 @@ class Store:
         except FileNotFoundError:
             raise
         except FAILURES:
-            self.exists(_root(path))
+            self.exists(_folder(path))
             return self.fetch(path)  # the store itself answers: once more, then it is the file
 
     def put(self, uri: str, content: bytes) -> None:
@@ -167,12 +167,19 @@ class Store:
                 continue  # object stores list a folder's own marker
             yield Entry(_uri(name, uri), is_folder, int(info["size"] or 0), modified(info))
 
-    def first_names(self, uri: str, count: int = 1000) -> list[str]:
-        """Names of the first entries of a folder, in order, to recognise its layout."""
-        if scheme_of(uri) == "file" and Path(plain(uri)).is_dir():
+    def first_names(self, uri: str, always: Callable[[str], bool], count: int = 1000) -> list[str]:
+        """Names of the first entries of a folder, and of all others that are `always` wanted: they tell its layout."""
+        is_local = scheme_of(uri) == "file" and Path(plain(uri)).is_dir()
+        held = [] if is_local else [PurePosixPath(str(info["name"])).name for info in self._listed(uri)]
+
+        def names() -> Iterator[str]:
+            if not is_local:
+                yield from held
+                return
             with os.scandir(plain(uri)) as entries:
-                return heapq.nsmallest(count, (entry.name for entry in entries))
-        return sorted(PurePosixPath(str(info["name"])).name for info in self._listed(uri))[:count]
+                yield from (entry.name for entry in entries)
+
+        return sorted({*heapq.nsmallest(count, names()), *filter(always, names())})
 
     def _listed(self, uri: str) -> list[dict[str, Any]]:
         try:
@@ -233,11 +240,10 @@ def plain(uri: str) -> str:
     return "/" + rest.partition("/")[2] if scheme == "hdfs" else rest
 
 
-def _root(uri: str) -> str:
-    """The bucket, or the root of a file system, that a URI lies in."""
-    scheme, _, rest = uri.partition("://")
-    root = f"{scheme}://{rest.partition('/')[0]}"
-    return root if scheme in S3_SCHEMES else f"{root}/"
+def _folder(uri: str) -> str:
+    """The folder that a file lies in: keys of a bucket may be for no more than a part of it."""
+    folder = uri.rpartition("/")[0]
+    return folder if scheme_of(uri) in S3_SCHEMES or plain(folder) != "/" else f"{folder}/"
 
 
 def _uri(name: str, folder: str) -> str:

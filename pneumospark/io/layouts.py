@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from pneumospark.config import IngestConfig
 from pneumospark.errors import ConfigError, SourceError
+from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, literal, resolve
 from pneumospark.labels import GIVEN_SPLITS, NORMAL, PNEUMONIA
 
@@ -34,7 +35,7 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     A labels table beside class folders wins, since it says more. Raises SourceError where the names show nothing, and
     where a layout with a labels table has none.
     """
-    names = store.first_names(root)
+    names = store.first_names(root, always=_is_sign)
     signs = {
         "nih": [name for name in names if name.startswith(NIH_TABLE)],
         "rsna": [name for name in names if name.startswith(RSNA_TABLE)],
@@ -62,13 +63,26 @@ def recognise(config: IngestConfig, root: str, store: Store) -> Layout:
     return Layout(name, labels, tuple({*tables, *lists, *([labels] if labels else [])}))
 
 
+def _is_sign(name: str) -> bool:
+    """Whether a name tells the layout, or is a list of its own, wherever among many images it stands."""
+    lists = (*MANIFESTS, *NIH_LISTS, RSNA_CLASSES)
+    return (
+        name.startswith((NIH_TABLE, RSNA_TABLE)) or name in lists or name.lower() in CLASS_FOLDERS | set(GIVEN_SPLITS)
+    )
+
+
 def patient_key(file: str | None, store: Store, layout: str = "") -> bytes | None:
     """The secret that hides patient ids: what `file` holds or, without one, of the environment; None where neither is.
 
     Raises ConfigError for an empty file, and where a layout of DICOM files has no secret.
     """
     if file is not None:
-        if not (key := store.fetch(resolve(file, store, "--patient-key-file")).strip()):
+        uri = resolve(file, store, "--patient-key-file")
+        try:
+            key = store.fetch(uri).strip()
+        except FAILURES as error:
+            raise ConfigError(f"--patient-key-file {file}: expected a file that this user may read: {error}") from error
+        if not key:
             raise ConfigError(f"--patient-key-file {file}: expected a secret, found an empty file")
         return key
     key = os.environ.get(PATIENT_KEY, "").encode().strip()

@@ -16,8 +16,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import psutil
-
 from pneumospark.errors import LockError, SourceError
 from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store
@@ -55,12 +53,17 @@ def locked(uri: str, store: Store, job: str, stop: Callable[[], object]) -> Iter
         renewed = time.monotonic()
         while not ended.wait(HEARTBEAT):
             with suppress(SourceError):  # a store that fails for a while: LEASE is longer
-                if time.monotonic() - renewed > LEASE or not store.exists(f"{folder}/{token}"):
+                began = time.monotonic()
+                alive = began - renewed <= LEASE and store.exists(f"{folder}/{token}")
+                if alive:
+                    _write(folder, token, mine, store)
+                    # A write that took longer than others wait may have put back a lock that they had taken away.
+                    alive = time.monotonic() - renewed <= LEASE or not _others(folder, token, store)
+                if not alive:
                     lost.set()
                     stop()
                     return
-                _write(folder, token, mine, store)
-                renewed = time.monotonic()
+                renewed = began
 
     heart = Thread(target=renew, name=f"lock of {uri}", daemon=True)
     heart.start()
@@ -71,9 +74,9 @@ def locked(uri: str, store: Store, job: str, stop: Callable[[], object]) -> Iter
         # A renewal that outlived this would put the lock back; and where Python ends while a driver in Rust or C++ is
         # inside a call, that one aborts the process: a good run with exit code 134.
         heart.join(RENEWAL)
+        _remove(f"{folder}/{token}", store)
         if lost.is_set():
             raise LockError(f"{uri}: this run could not renew its lock, so another one may have taken it: run again")
-        _remove(f"{folder}/{token}", store)
 
 
 def _acquire(folder: str, token: str, mine: dict[str, Any], uri: str, store: Store) -> None:
@@ -121,17 +124,25 @@ def _is_gone(info: dict[str, Any]) -> bool:
     here = _here()
     if info.get("machine") != here["machine"]:
         return False
-    try:
-        process = psutil.Process(info["pid"])
-        return bool(process.create_time() != info["born"] or process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+    return "started" in info and _started(info["pid"]) != info["started"]
 
 
 def _here() -> dict[str, Any]:
     """This process, so that others can tell whether it lives; a container has process numbers of its own."""
     machine = f"{os.uname().nodename} {_boot_id()} {Path('/proc/self/ns/pid').readlink()}"
-    return {"host": os.uname().nodename, "pid": os.getpid(), "born": psutil.Process().create_time(), "machine": machine}
+    return {"host": os.uname().nodename, "pid": os.getpid(), "started": _started(os.getpid()), "machine": machine}
+
+
+def _started(pid: int) -> int | None:
+    """Clock ticks between the machine's start and that of a process; None where it has ended, or is a zombie.
+
+    Not the time of day, as psutil has it: that moves where the machine's clock is set.
+    """
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from field 3 on, see proc(5)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if facts[0] == "Z" else int(facts[19])
 
 
 def _boot_id() -> str:

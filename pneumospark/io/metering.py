@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
+from py4j.protocol import Py4JJavaError
 from pyspark import Accumulator
 from pyspark.sql import SparkSession
 
@@ -75,7 +76,8 @@ def _input_bytes(spark: SparkSession) -> dict[int, int]:
     (spark.ui.retainedStages): so a run sums up its own, and does not subtract what was there before.
     """
     context = spark.sparkContext._jsc.sc()
-    context.listenerBus().waitUntilEmpty()
+    with suppress(Py4JJavaError):  # ten seconds behind: the figure is then too small, and no reason to fail
+        context.listenerBus().waitUntilEmpty()
     quantiles = spark.sparkContext._gateway.new_array(spark._jvm.double, 0)  # type: ignore[union-attr]
     stages = context.statusStore().stageList(None, False, False, quantiles, None)
     found: dict[int, int] = {}

@@ -18,8 +18,18 @@ from pneumospark.pixels import dicom_header
 from pneumospark.schemas import IMAGES, PREDICTIONS, PREPARED, QUARANTINE, SEEN
 from pneumospark.tables import origins, paths
 from pneumospark.tables.history import current, refused_now, unmarked
-from pneumospark.tables.predictions import unchanged, unscored
-from pneumospark.tables.sources import changed, list_files, modified_since, settled, totals, without_known
+from pneumospark.tables.predictions import unscored
+from pneumospark.tables.sources import (
+    changed,
+    largest,
+    list_files,
+    modified_since,
+    of_stage,
+    settled,
+    totals,
+    unchanged,
+    without_known,
+)
 
 
 class Job(NamedTuple):
@@ -57,14 +67,12 @@ def planned(job: Job) -> Plan:
     with time("choosing"):
         done = read(spark, canonical(config.predictions), PREDICTIONS, missing_ok=True)
         done = current(done.where(F.col("model_id") == model.model_id))
-        refusals = read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True)
-        if origin.is_table:  # what ingest refused once is in the table now, or else it would not be listed
-            refusals = refusals.where("stage = 'score'")
+        refusals = of_stage(read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True), "score")
         refusals = settled(refused_now(refusals, done), config.retry_quarantine)
         done = paths.as_listed(done, listed, show)
         seen = paths.as_listed(read(spark, seen_uri(config), SEEN, missing_ok=True), listed, show)
         due = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)).persist()
-        files = due if origin.is_table else changed(due, done, meter.read).persist()
+        files = due if origin.is_table else changed(due, done, meter.read, largest(config.max_pixels)).persist()
         touched = None if origin.is_table else unchanged(due, files, done)
         size = totals(files)
         total = size["files"]
@@ -73,6 +81,9 @@ def planned(job: Job) -> Plan:
             size = totals(files)
     counts = {"files": found, "older": found - recent, "known": recent - total, "later": total - size["files"]}
     counts |= {"to_score": size["files"], "bytes_to_score": size["bytes"]}
+    if origin.without_pixels and (lacking := modified_since(origin.without_pixels, config.since).count()):
+        log.warning("score: %d files of --images have no pixels in --prepared and are left: run extract", lacking)
+        counts["without_pixels"] = lacking
     log.info("score: %d files, %d of them to score by model %s", found, size["files"], model.model_id)
     return Plan(origin, files, touched, counts, meter, show)
 

@@ -29,6 +29,11 @@ def read_ahead(files: Iterable[Row], read: Read) -> Iterator[Row]:
         if file["path"].startswith("file://"):
             yield file  # a disk's own cache is faster than a thread
             continue
+        if file["length"] > AHEAD_BYTES:
+            yield from waiting
+            waiting, size = deque[Row](), 0
+            yield file
+            continue
         waiting.append(file | {CONTENT: _readers().submit(read, file["path"])})
         size += file["length"]
         while waiting and (len(waiting) > READERS or size > AHEAD_BYTES):

@@ -17,6 +17,7 @@ from pneumospark.schemas import IMAGES, QUARANTINE
 from pneumospark.split import SPLITS, Ties, split_of
 from pneumospark.tables.ahead import Read, Row, content_of, read_ahead
 from pneumospark.tables.paths import Show, hidden
+from pneumospark.tables.sources import largest
 
 BATCH_BYTES = 32 * 2**20
 """Rows that hold images travel to the JVM in batches of about this size, whatever the size of each."""
@@ -69,6 +70,7 @@ def refused(files: DataFrame, look: Callable[[Row], object], stage: str, show: S
 
 def image_row(file: Row, read: Read, rules: Rules) -> Row:
     """One row of IMAGES; raises DecodeError for a file that is no usable image."""
+    check_length(file, rules.max_pixels)
     content = content_of(file, read)
     decoded = decode(content, rules.max_pixels, SMALLEST)
     if decoded.header:
@@ -99,6 +101,12 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
         "ingest_id": rules.ingest_id,
         "replaces": file["replaces"],
     }
+
+
+def check_length(file: Row, max_pixels: int) -> None:
+    """Raise DecodeError for a file that is larger than any image of `max_pixels`, by its listed length: unread."""
+    if file["length"] > (most := largest(max_pixels)):
+        raise DecodeError("too_large", f"expected at most {most} bytes for {max_pixels} pixels, got {file['length']}")
 
 
 def split_for(group: str, given: str | None, rules: Rules) -> str:

@@ -18,6 +18,7 @@ from pneumospark.schemas import LISTED
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.ahead import Row, content_of, read_ahead
 from pneumospark.tables.history import current
+from pneumospark.tables.images import check_length
 from pneumospark.tables.sources import spread
 
 BROADCAST_ROWS = 500_000
@@ -38,12 +39,14 @@ class Origin:
     """`listed`: every file there is, LISTED and, for tables, `image_id`. `rows`: of some of them, what a task gets.
 
     `load` makes an image of such a row, on an executor; raises DecodeError. It is not given a file's label. `ahead`
-    gives a task's rows their bytes before their turn, where these have a long way.
+    gives a task's rows their bytes before their turn, where these have a long way. `without_pixels`: rows of `images`
+    that count and that nothing has prepared.
     """
 
     listed: DataFrame
     rows: Callable[[DataFrame], DataFrame]
     load: Callable[[Row], Loaded]
+    without_pixels: DataFrame | None = None
     ahead: Callable[[Iterator[Row]], Iterator[Row]] = iter
 
     @property
@@ -65,7 +68,7 @@ def of_files(
         listed.select(*LISTED.names),
         lambda files: spread(files, file_bytes)[0],
         partial(_load_file, read=read, spec=spec, max_pixels=max_pixels, check=check),
-        partial(read_ahead, read=read),
+        ahead=partial(read_ahead, read=read),
     )
 
 
@@ -90,7 +93,8 @@ def of_prepared(images: DataFrame, prepared: DataFrame, spec: ImageSpec) -> Orig
     rows = current(images.select(*LISTED.names, "image_id", "run_id", "width", "height"))
     pixels_run = ours.select("image_id", F.col("run_id").alias("pixels_run"))
     listed = rows.join(pixels_run, "image_id").select(*rows.columns, "pixels_run")
-    return Origin(listed, partial(_with_pixels, ours), partial(_load_pixels, spec=spec))
+    without = rows.join(pixels_run, "image_id", "left_anti")
+    return Origin(listed, partial(_with_pixels, ours), partial(_load_pixels, spec=spec), without)
 
 
 def _load_file(
@@ -100,6 +104,7 @@ def _load_file(
     max_pixels: int,
     check: Callable[[DicomHeader], None],
 ) -> Loaded:
+    check_length(file, max_pixels)
     content = content_of(file, read)
     return Loaded(hashlib.sha256(content).hexdigest(), *picture_of(content, spec, max_pixels, check))
 

@@ -17,13 +17,13 @@ from pneumospark.errors import DecodeError
 from pneumospark.labels import OTHER, PNEUMONIA
 from pneumospark.pixels.facts import pixel_facts
 from pneumospark.pixels.heat import hottest
-from pneumospark.schemas import EXPLAINED, EXPLANATIONS, LISTED, PREDICTIONS, SIDES
+from pneumospark.schemas import EXPLAINED, EXPLANATIONS, PREDICTIONS, SIDES
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.ahead import Row
 from pneumospark.tables.images import packed, without_run_id
 from pneumospark.tables.origins import Loaded, Origin
 from pneumospark.tables.paths import Show
-from pneumospark.tables.sources import without_known
+from pneumospark.tables.sources import listings, without_known
 from pneumospark.targets import BINARY, Target
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -58,17 +58,10 @@ def unscored(files: DataFrame, done: DataFrame, seen: DataFrame) -> DataFrame:
     key = ["path", "image_id"]
     if "image_id" in files.columns:
         return files.join(done.select(*key), key, "left_anti")
-    again = seen.join(done.select(*key), key, "left_semi")
-    due = without_known(files, done.select(*LISTED.names).union(again.select(*LISTED.names)))
+    due = without_known(files, listings(done, seen))
     before = done.where(F.col("length").isNull()).select("path", "scored_at")
     newer = F.col("scored_at").isNull() | (F.col("modified_at") > F.col("scored_at"))
     return due.join(before, "path", "left").where(newer).select(*files.columns)
-
-
-def unchanged(due: DataFrame, files: DataFrame, done: DataFrame) -> DataFrame:
-    """SEEN rows (without run_id) of files that were due by their listing, and held the bytes of their row in `done`."""
-    touched = due.join(files.select("path"), "path", "left_anti")
-    return touched.join(done.select("path", "image_id"), "path").select(*LISTED.names, "image_id")
 
 
 def predictions(

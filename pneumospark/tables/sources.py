@@ -32,7 +32,7 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
         columns = ["path", "is_folder", "length", "modified_at"]
         for batch in batches:
             for folder in batch["path"]:
-                listing = iter(list_folder(folder))
+                listing = _there(list_folder, folder, folder == root)
                 while part := list(islice(listing, LISTED_AT_ONCE)):
                     frame = pd.DataFrame(part, columns=columns)
                     frame["modified_at"] = pd.to_datetime(frame["modified_at"], utc=True)
@@ -53,9 +53,31 @@ def list_files(spark: SparkSession, root: str, list_folder: ListFolder) -> DataF
     raise SourceError(f"{root}: more than {DEEPEST} levels of folders; is a link pointing back?")
 
 
+def _there(list_folder: ListFolder, folder: str, is_root: bool) -> Iterator[tuple[str, bool, int, datetime]]:
+    """A folder's entries; none where it was moved away since the folder above it was listed."""
+    try:
+        yield from list_folder(folder)
+    except SourceError as error:
+        if is_root or not isinstance(error.__cause__, FileNotFoundError):
+            raise
+
+
 def without_known(files: DataFrame, known: DataFrame) -> DataFrame:
     """Files that are not in `known` with the same path, length and modification time: the new and the changed ones."""
     return files.join(known.select(*LISTED.names).distinct(), LISTED.names, "left_anti")
+
+
+def listings(done: DataFrame, seen: DataFrame) -> DataFrame:
+    """How the files of `done` were listed: then, and whenever else they held the same bytes (SEEN)."""
+    key = ["path", "image_id"]
+    again = seen.join(done.select(*key), key, "left_semi")
+    return done.select(*LISTED.names).union(again.select(*LISTED.names))
+
+
+def unchanged(due: DataFrame, files: DataFrame, done: DataFrame) -> DataFrame:
+    """SEEN rows (without run_id) of files that were due by their listing, and held the bytes of their row in `done`."""
+    touched = due.join(files.select("path"), "path", "left_anti")
+    return touched.join(done.select("path", "image_id"), "path").select(*LISTED.names, "image_id")
 
 
 def modified_since(files: DataFrame, since: str | None) -> DataFrame:
@@ -69,16 +91,29 @@ def modified_since(files: DataFrame, since: str | None) -> DataFrame:
     return files.where(F.col("modified_at") >= F.lit(time if time.tzinfo else time.replace(tzinfo=UTC)))
 
 
+def of_stage(refusals: DataFrame, stage: str) -> DataFrame:
+    """The refusals of one job: what `ingest` refuses (a leak, a modality) may be scored, and the other way round."""
+    return refusals.where(F.col("stage") == stage)
+
+
 def settled(refusals: DataFrame, retry: bool) -> DataFrame:
     """Refusals to go by: none with `retry`, else all but those of a store that failed, which may not fail now."""
     return refusals.where("false" if retry else "reason <> 'unreadable'")
 
 
-def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> DataFrame:
+def largest(max_pixels: int) -> int:
+    """Bytes that a file of an image of so many pixels may have: 3 times 16 bits, uncompressed, and 64 MB beside them.
+
+    Larger files are refused by their listed length, and not read: an archive among the images would not fit in memory.
+    """
+    return 6 * max_pixels + 64 * 2**20
+
+
+def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes], most: int) -> DataFrame:
     """`files` and `replaces`, the image_id that their path has in `done`, null for a new path.
 
-    Left out are those that still hold these very bytes: a copy that was made anew, a touched file. Only files whose
-    path is in `done`, a row for each path, are read for this.
+    Left out are those that still hold these very bytes: a copy that was made anew, a touched file. Only files of `most`
+    bytes at most whose path is in `done`, a row for each path, are read for this.
     """
 
     # Not a UDF: Spark would move that below the joins, and so read files that are to be left alone.
@@ -92,7 +127,12 @@ def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes]) -> 
     if done.isEmpty():  # no seven small Spark jobs to find that out
         return files.withColumn("replaces", F.lit(None).cast("string"))
     known = done.select("path", F.col("image_id").alias("replaces"))
-    same = files.join(known, "path").select("path", "replaces").mapInPandas(same_bytes, "path string")
+    same = (
+        files.where(F.col("length") <= most)
+        .join(known, "path")
+        .select("path", "replaces")
+        .mapInPandas(same_bytes, "path string")
+    )
     return files.join(same, "path", "left_anti").join(known, "path", "left")
 
 
@@ -108,7 +148,8 @@ def spread(files: DataFrame, file_bytes: int) -> tuple[DataFrame, int]:
     Counts and not bytes are equal: tasks that are packed by bytes leave one that runs long after the others. By path,
     so that the same files give the same table, row for row, in whatever order a store lists them.
     """
-    total = totals(files)
+    bounded = F.least("length", F.lit(file_bytes))  # a file that is too large to be read must not make many tasks
+    total = totals(files.withColumn("length", bounded))
     cores = files.sparkSession.sparkContext.defaultParallelism
     tasks = max(1, -(-total["bytes"] // file_bytes), min(cores, total["files"] // 32))
     if tasks > cores:

@@ -13,6 +13,7 @@ from pneumospark.split import Ties, Twin, tie
 from pneumospark.tables.ahead import Read
 from pneumospark.tables.images import Rules, patient_for, split_for
 from pneumospark.tables.paths import DICOM_NAMES
+from pneumospark.tables.sources import largest
 
 COLUMNS = ("image_id", "length", "split", "format", "patient_id")
 
@@ -28,7 +29,8 @@ def ties(files: DataFrame, done: DataFrame, read: Read, rules: Rules, dicom: boo
     they would draw now (they were tied, or --shares were others): names and splits.
     """
     stored = done.select(*COLUMNS, F.coalesce("patient_id", "image_id").alias("group"))
-    twins = _twins(_hashed(_suspects(files, stored, dicom), read, rules), stored)
+    readable = files.where(F.col("length") <= largest(rules.max_pixels))
+    twins = _twins(_hashed(_suspects(readable, stored, dicom), read, rules), stored)
     known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
     return tie(twins, known, lambda group, given: split_for(group, given, rules))
 
