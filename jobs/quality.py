@@ -22,6 +22,7 @@ from pneumospark.spec import ImageSpec
 from pneumospark.tables import quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.looks import distinct, looks, near_duplicates, only_sample, sample, trivial
+from pneumospark.tables.sources import of_stage
 
 KEYS = ("patient_id", "image_id")
 LISTED = 1000
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> Counts:
     images = read(spark, uri, IMAGES)
     rows = current(images.drop("content"))
     refused = canonical(config.quarantine) if config.quarantine else None
-    refusals = read(spark, refused, QUARANTINE, missing_ok=True) if refused else None  # none where nothing was refused
+    refusals = of_stage(read(spark, refused, QUARANTINE, missing_ok=True), "ingest") if refused else None
     table = quality.composition(rows, refused_now(refusals, rows) if refusals else None).toPandas()
     print(readable(table), flush=True)
     leaks = {key: _listed(quality.leaks(rows, key).orderBy(key)) for key in KEYS}

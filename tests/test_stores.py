@@ -172,8 +172,7 @@ def test_every_file_is_accounted_for(way: Way) -> None:
     assert way.first["ingest"]["files"] == way.first["score"]["files"] == len(way.files)
     assert way.first["ingest"]["images"] == len(rows(way.place, "images")) == len(way.files) - 2
     assert way.first["ingest"]["reasons"] == refused
-    # Score knows from the quarantine of ingest which two are no images.
-    assert (way.first["score"]["images"], way.first["score"]["known"]) == (len(way.files) - 2, 2)
+    assert (way.first["score"]["images"], way.first["score"]["reasons"]) == (len(way.files) - 2, refused)
 
 
 def test_names_come_back_as_they_are(way: Way) -> None:
