@@ -84,7 +84,7 @@ def _found(counts: Counts, config: ScoreConfig) -> FoundError | None:
 
 
 def _score(job: Job, plan: Plan, run_id: str) -> Counts:
-    spark, config, _, model, time = job
+    spark, config, store, model, time = job
     origin, files, touched, found, meter, show = plan
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
     of_run = F.col("run_id") == run_id
@@ -112,7 +112,8 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
                 explained = append(explanations(rows, told), uri, EXPLANATIONS, run_id)
                 rows = rows.select(*PREDICTIONS.names[:-1])
             scored = append(rows, predictions_uri, PREDICTIONS, run_id)
-        table = read(spark, predictions_uri, PREDICTIONS, missing_ok=True).where(of_run)
+        everything = read(spark, predictions_uri, PREDICTIONS, missing_ok=True)
+        table = everything.where(of_run)
     with time("quarantine"):
         lost = quality.unaccounted(files, paths.as_listed(table, files, show)).persist()
         bad = refused(origin.rows(lost), origin.load, "score", show) if lost.count() else None
@@ -131,7 +132,10 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
             "reasons": quality.counts(refusals, "reason"),
         }
     with time("drift"):
-        outcome["drift"] = _drift(table, model.facts.get("reference"), config)
+        # Those of a run that was killed before it could say so among them: it has scored them, so this one does not.
+        since = runs.judged_last(predictions_uri, store, model.model_id)
+        unjudged = everything.where((F.col("model_id") == model.model_id) & (F.col("run_id") > since))
+        outcome["drift"] = _drift(unjudged, model.facts.get("reference"), config)
     if scored + quarantined != found["to_score"]:
         raise LostRowsError(f"score: expected {found['to_score']} rows and refusals, got {scored} and {quarantined}")
     return {"run_id": run_id, "model_id": model.model_id, "engine": runs_on, **found, **outcome, **meter.counts()}

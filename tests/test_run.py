@@ -86,7 +86,7 @@ def test_drift_names_the_figures_and_how_to_let_it_pass() -> None:
     quiet = COUNTS | {"drift": {"drifted": [], "figures": figures}}
     assert check_drift(quiet) is quiet
     with pytest.raises(DriftError, match=r"mean, std \(most of all std: PSI 2.50\); all rows are written"):
-        check_drift(COUNTS | {"drift": {"drifted": ["mean", "std"], "figures": figures}})
+        check_drift(COUNTS | {"drift": {"images": 40, "drifted": ["mean", "std"], "figures": figures}})
 
 
 def test_an_executors_own_error_is_told_from_others() -> None:

@@ -83,7 +83,7 @@ def check_drift(counts: Counts) -> Counts:
         figures = counts["drift"]["figures"]
         most = max(names, key=lambda name: figures[name]["psi"])
         raise DriftError(
-            f"{counts['images']} images are unlike those that model {counts['model_id']} was validated on: "
+            f"{counts['drift']['images']} images are unlike those that model {counts['model_id']} was validated on: "
             f"{', '.join(names)} (most of all {most}: PSI {figures[most]['psi']:.2f}); all rows are written. Another "
             "machine, protocol or group of patients? --drift report lets it pass",
             counts,

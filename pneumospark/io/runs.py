@@ -7,6 +7,7 @@ from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, canonical
 
 FOLDER = "_runs"
+LOOKED_AT = 60
 Summary = dict[str, Any]
 
 
@@ -26,6 +27,13 @@ def last(table_uri: str, store: Store, most: int) -> list[Summary]:
     names = sorted(entry.path for entry in store.list_folder(folder) if entry.path.endswith(".json"))
     found = [_parsed(name, store) for name in names[-most:]]
     return [summary for summary in found if summary]
+
+
+def judged_last(table_uri: str, store: Store, model_id: str) -> str:
+    """The id of the last run of a model that left its summary; "" where none of the LOOKED_AT last runs was that."""
+    return max(
+        (run["run_id"] for run in last(table_uri, store, LOOKED_AT) if run.get("model_id") == model_id), default=""
+    )
 
 
 def _parsed(path: str, store: Store) -> Summary | None:
