@@ -23,7 +23,7 @@ from pneumospark.io.lock import locked
 from pneumospark.io.metering import Stopwatch, boot_seconds
 from pneumospark.io.registry import bundle_uri
 from pneumospark.io.run import Counts, check_drift, check_quarantined, log, run, versions
-from pneumospark.io.runs_page import SHOWN, write_runs_page
+from pneumospark.io.runs_page import write_runs_page
 from pneumospark.io.session import session, ship
 from pneumospark.io.tables import append, new_run_id, read
 from pneumospark.learn.drift import binned, compare
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> Counts:
         counts["exit_code"] = error.exit_code if error else 0
         runs.record({"job": "score", **counts}, canonical(config.predictions), store, config.summary)
         if config.drift_page:
-            write_runs_page(canonical(config.drift_page), runs.last(canonical(config.predictions), store, SHOWN), store)
+            write_runs_page(canonical(config.drift_page), runs.last(canonical(config.predictions), store), store)
     if error:
         raise error
     return counts

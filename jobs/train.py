@@ -18,7 +18,7 @@ from pneumospark.io.run import Counts, log, run, versions
 from pneumospark.io.session import session
 from pneumospark.io.stock import Stock, take_stock
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.learn.recipe import check, default_of, without_effect
+from pneumospark.learn.recipe import check, without_effect
 from pneumospark.pipeline.evidence import generalisation_of, openvino_form_of, reference_of
 from pneumospark.pipeline.workers import train_on_workers
 from pneumospark.settings import parse
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> Counts:
     """Run the job; returns its counts."""
     config, _ = parse(TrainConfig, argv)
     check(config)
-    if idle := [name for name in without_effect(config) if getattr(config, name) != default_of(name)]:
+    if idle := [name for name in without_effect(config) if getattr(config, name) != getattr(TrainConfig, name)]:
         log.warning("train: without effect on what is asked for: %s", ", ".join(sorted(idle)))
     if config.mlflow:
         tracking.check(config.mlflow)

@@ -21,7 +21,7 @@ from pyarrow.filesystem import DaskFileSystem
 from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, modified, scheme_of
-from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts
+from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts, told
 
 AHEAD_BYTES = 64 * 2**20
 """Read ahead of the training at most, in whole row groups but one at least; Petastorm's own 50 would be a gigabyte."""
@@ -158,9 +158,8 @@ class Feed:
         ) as reader:
             for table in _tables(reader):
                 facts = table.drop_columns([column]).to_pandas()
-                labels, target = facts["label"].to_numpy(), self.stock.target
-                told = (labels, labels if target.is_binary else facts["findings"].to_numpy())
-                wanted = target.known(*told) & (facts[key] == self.stock.version).to_numpy()
+                target, of_rows = self.stock.target, told(facts)
+                wanted = target.known(*of_rows) & (facts[key] == self.stock.version).to_numpy()
                 wanted &= counts(facts["run_id"].to_numpy(), facts["image_id"].to_numpy(), self.stock.stale)
                 if shards < self.shard.count:
                     numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
@@ -170,7 +169,7 @@ class Feed:
                     patients.append(facts["patient_id"].fillna(facts["image_id"]).to_numpy()[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     x = table[column] if wanted.all() else table[column].filter(pa.array(wanted))
-                    yield _matrix(x, self.stock), target.truth(*told)[wanted]
+                    yield _matrix(x, self.stock), target.truth(*of_rows)[wanted]
         self.seen.append(census)
         self.patients = np.concatenate([self.patients[:0], *patients])
 

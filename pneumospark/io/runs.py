@@ -7,7 +7,9 @@ from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, canonical
 
 FOLDER = "_runs"
-LOOKED_AT = 60
+LAST = 60
+"""Runs that a look back takes in: the page over them, and the question which run was judged last."""
+
 Summary = dict[str, Any]
 
 
@@ -19,8 +21,8 @@ def record(summary: Summary, table_uri: str, store: Store, also: str | None = No
         store.put(canonical(also), content)
 
 
-def last(table_uri: str, store: Store, most: int) -> list[Summary]:
-    """The summaries of the last runs, the oldest first; one that was cut off by a kill is left out."""
+def last(table_uri: str, store: Store, most: int = LAST) -> list[Summary]:
+    """The summaries of the last runs, `most` of them, the oldest first; one that was cut off by a kill is left out."""
     folder = f"{table_uri}/{FOLDER}"
     if not store.exists(folder):
         return []
@@ -30,10 +32,8 @@ def last(table_uri: str, store: Store, most: int) -> list[Summary]:
 
 
 def judged_last(table_uri: str, store: Store, model_id: str) -> str:
-    """The id of the last run of a model that left its summary; "" where none of the LOOKED_AT last runs was that."""
-    return max(
-        (run["run_id"] for run in last(table_uri, store, LOOKED_AT) if run.get("model_id") == model_id), default=""
-    )
+    """The id of the last run of a model that left its summary; "" where none of the LAST ones was that."""
+    return max((run["run_id"] for run in last(table_uri, store) if run.get("model_id") == model_id), default="")
 
 
 def _parsed(path: str, store: Store) -> Summary | None:

@@ -10,9 +10,6 @@ from pneumospark.io import plots
 from pneumospark.io.files import Store
 from pneumospark.io.pages import encoded, render
 
-SHOWN = 60
-"""Runs on the page."""
-
 LEAST = 0.01
 """Where the axis of a logarithm ends: an index below it says nothing."""
 

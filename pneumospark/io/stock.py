@@ -101,8 +101,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
     split_of_group = table.groupby("group")["split"].first()
     table = table[table[key] == version]
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stale)]
-    findings = table["findings"] if "findings" in table else table["label"]
-    encoded = target.encode(table["label"].to_numpy(), findings.to_numpy())
+    encoded = target.encode(*told(table))
     known = (encoded != UNKNOWN).any(axis=1)
     rows, encoded = table[known], encoded[known]
     labels = {split: _labels(encoded[(rows["split"] == split).to_numpy()], target) for split in rows["split"].unique()}
@@ -120,6 +119,12 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
     one = files.head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
     length = len(one[column][0].as_py())
     return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, stale, target)
+
+
+def told(rows: pd.DataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Labels (n,) and findings (n,) of rows, as a target takes them; findings are the labels where none were read."""
+    labels = rows["label"].to_numpy()
+    return labels, rows["findings"].to_numpy() if "findings" in rows else labels
 
 
 def columns_of(target: Target) -> tuple[str, ...]:
@@ -175,8 +180,7 @@ def patients(stock: Stock, store: Store, split: str) -> int:
 
 def _taught(table: pd.DataFrame, stock: Stock) -> pd.DataFrame:
     """The rows that can teach the stock's target anything; patient_id is the image's where there is none."""
-    findings = table["findings"] if "findings" in table else table["label"]
-    table = table[stock.target.known(table["label"].to_numpy(), findings.to_numpy())]
+    table = table[stock.target.known(*told(table))]
     return table.assign(patient_id=table["patient_id"].fillna(table["image_id"]))
 
 

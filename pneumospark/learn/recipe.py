@@ -1,8 +1,6 @@
 """Which settings of a training go together."""
 
-from dataclasses import fields
 from importlib.util import find_spec
-from typing import Any
 
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError
@@ -25,11 +23,6 @@ def without_effect(recipe: TrainConfig) -> frozenset[str]:
     if recipe.features:
         return frozenset((*OF_NETWORKS, *(OF_TRAINING if recipe.head != "dense" else ())))
     return frozenset()
-
-
-def default_of(name: str) -> Any:
-    """The default of a setting of TrainConfig."""
-    return next(field.default for field in fields(TrainConfig) if field.name == name)
 
 
 def check(recipe: TrainConfig) -> None:
