@@ -19,8 +19,9 @@ setup: .venv/.ready  ## Make .venv: packages, Spark, Java (PYTHON=/path/to/pytho
 demo: setup  ## Run the whole way into demo/, on a synthetic corpus or on your own (SOURCE=/some/folder)
 	$(IN_VENV) spark-submit jobs/demo.py $${SOURCE:+--source "$$SOURCE"} --out demo
 
+# Two files at a time: most of a test is waiting, for a JVM, a server, another process.
 test: setup  ## Run all tests
-	$(IN_VENV) python -m pytest
+	$(IN_VENV) python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup  ## Lint, format, types, import rules
 	$(IN_VENV) ruff check

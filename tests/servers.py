@@ -1,5 +1,6 @@
 """Real servers for tests, on loopback and without root: S3 (SeaweedFS) and HDFS (a NameNode and DataNodes)."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -74,13 +75,13 @@ def fetch_jars(jar: str, *arguments: str) -> Path:
 
     Returns where that one is; raises NoJarsError.
     """
-    if (found := IVY / "jars" / jar).exists():
-        return found
-    nothing = IVY / "nothing.py"  # the script to submit
-    nothing.parent.mkdir(parents=True, exist_ok=True)
-    nothing.write_text("")
-    command: list[Path | str] = [BIN / "spark-submit", "--conf", f"spark.jars.ivy={IVY}", *arguments, nothing]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    IVY.mkdir(parents=True, exist_ok=True)
+    with (IVY / "nothing.py").open("w") as nothing:  # the script to submit
+        fcntl.flock(nothing, fcntl.LOCK_EX)  # another test process may be fetching them
+        if (found := IVY / "jars" / jar).exists():
+            return found
+        command: list[Path | str] = [BIN / "spark-submit", "--conf", f"spark.jars.ivy={IVY}", *arguments, nothing.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "not found" in line or "Exception" in line]
         raise NoJarsError(f"no Maven repository gives {' '.join(arguments)}: {said[:1]}")
