@@ -20,7 +20,7 @@ from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import SourceError, TableError
-from pneumospark.io import drivers, files, tables
+from pneumospark.io import drivers, files, objects, tables
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, plain
 from pneumospark.io.stock import take_stock
@@ -303,6 +303,32 @@ def test_a_run_outlives_one_of_three_datanodes(three: servers.Hdfs, tmp_path: Pa
     assert {row["path"]: row["content"] for row in rows(place, "images", place.uri("images"))} == sources
     again = place.submit(args)
     assert again.codes == [0] and again.summaries[0]["known"] == 70, again.said
+
+
+def test_s3_is_read_without_s3fs_by_any_name(s3: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {s3.uri("quick", name): name.encode() for name in (*ODD, "empty")} | {s3.uri("quick", "none"): b""}
+    for uri, content in written.items():
+        s3.store.put(uri, content)
+    monkeypatch.delattr("s3fs.S3FileSystem._cat_file")
+    assert {uri: s3.store.read(uri) for uri in written} == written
+
+
+def test_what_the_quick_client_of_s3_cannot_read_s3fs_does(s3: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another region's bucket, a proxy, a certificate of the house: s3fs has ways that pyarrow's client lacks."""
+    s3.store.put(s3.uri("slow", "a"), b"1")
+    asked: list[str] = []
+
+    class Client:
+        def open_input_file(self, name: str) -> None:
+            asked.append(name)
+            raise OSError("AWS Error UNKNOWN (HTTP status 301)")
+
+    monkeypatch.setattr(objects, "_CLIENTS", {})
+    monkeypatch.setattr(objects, "_client", lambda *_: Client())
+    with pytest.raises(FileNotFoundError):
+        s3.store.fetch(s3.uri("slow", "b"))  # s3fs has not read it either: that says nothing of the client
+    assert [s3.store.fetch(s3.uri("slow", "a")) for _ in range(3)] == [b"1"] * 3
+    assert asked == [f"{BUCKET}/slow/b", f"{BUCKET}/slow/a"]
 
 
 def test_nothing_is_written_into_a_missing_bucket(s3: Place) -> None:

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
 from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
+from pneumospark.io.objects import leave_to_s3fs, read_object
 
 DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
@@ -105,7 +106,15 @@ class Store:
 
     def fetch(self, uri: str) -> bytes:
         """All bytes of a file; raises one of FAILURES."""
-        content: bytes = self.filesystem(uri).cat_file(plain(uri))
+        scheme, name = scheme_of(uri), plain(uri)
+        if scheme not in S3_SCHEMES:
+            content: bytes = self.filesystem(uri).cat_file(name)
+            return content
+        options = self.options.get(scheme, {})
+        if (quick := read_object(name, options)) is not None:
+            return quick
+        content = self.filesystem(uri).cat_file(name)
+        leave_to_s3fs(name, options)
         return content
 
     def _fetch_patiently(self, path: str) -> bytes:
