@@ -38,7 +38,7 @@ DYING = '''
 import json, os, signal, sys
 from pathlib import Path
 from pneumospark.io.session import session
-from pneumospark.tables.workers import on_workers
+from pneumospark.tables.barrier import on_workers
 
 died = Path(sys.argv[1])  # the driver's arguments: a worker has others
 

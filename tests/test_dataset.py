@@ -20,6 +20,7 @@ from pneumospark.io import dataset
 from pneumospark.io.copies import Copies
 from pneumospark.io.dataset import Feed, Shard
 from pneumospark.io.files import Store
+from pneumospark.io.remote import Remote
 from pneumospark.io.stock import Census, Stock, take_stock
 from pneumospark.learn import trainer
 
@@ -405,7 +406,7 @@ def remote(table: Path, copies: Copies | None) -> Feed:
     fed = Feed(stock(table), "train", SHAPE, Store(), 0, copies=copies)
     with warnings.catch_warnings():  # as the feed itself does
         warnings.simplefilter("ignore", FutureWarning)
-        fed.__dict__["_filesystem"] = dataset._Remote(Counted(skip_instance_cache=True), copies)
+        fed.__dict__["_filesystem"] = Remote(Counted(skip_instance_cache=True), copies)
     Counted.calls.clear()
     return fed
 

@@ -16,11 +16,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from petastorm import make_batch_reader
 from petastorm.workers_pool import EmptyResultError
-from pyarrow.filesystem import DaskFileSystem
 
 from pneumospark.errors import ConfigError, TableError
 from pneumospark.io.copies import Copies
-from pneumospark.io.files import Store, modified, scheme_of
+from pneumospark.io.files import Store, scheme_of
+from pneumospark.io.remote import Remote
+from pneumospark.io.shuffle import Mixture, Rows, cut, mixed
 from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts, told
 
 AHEAD_BYTES = 64 * 2**20
@@ -28,8 +29,6 @@ AHEAD_BYTES = 64 * 2**20
 
 EVEN = 0.75
 """Rows of the smallest shard by those of the largest from which on Petastorm's own shards are even enough."""
-
-Rows = tuple[NDArray[Any], NDArray[np.float32]]  # x: pixels or features of a row (n, k); y (n,) or (n, outputs)
 
 
 @dataclass(frozen=True)
@@ -120,23 +119,23 @@ class Feed:
         return [sum(parts[index::count]) for index in range(count)]
 
     def _batches(self, sizes: Iterable[int], shuffle_rows: int) -> Iterator[Rows]:
-        for x, y in _cut(self._shuffled(shuffle_rows), sizes):
+        for x, y in cut(self._shuffled(shuffle_rows), sizes):
             yield x.reshape(-1, *self.shape), y
 
-    def _shuffled(self, rows: int) -> Iterator["_Mixture"]:
+    def _shuffled(self, rows: int) -> Iterator["Mixture"]:
         """The row groups of one pass, so many at a time that they hold `rows` rows, and these in another order."""
         random = np.random.default_rng((self.seed or 0, self.done + len(self.seen)))
         held: list[Rows] = []
         for group in self._epoch():
             if self.seed is None or not rows:
-                yield _Mixture([group], np.arange(len(group[1])))
+                yield Mixture([group], np.arange(len(group[1])))
                 continue
             held.append(group)
             if sum(len(y) for _, y in held) >= rows:
-                yield _mixed(held, random)
+                yield mixed(held, random)
                 held = []
         if held:
-            yield _mixed(held, random)
+            yield mixed(held, random)
 
     def _epoch(self) -> Iterator[Rows]:
         """One pass: the row groups in an order of its own, filtered to the feed's rows, those of this shard."""
@@ -180,50 +179,7 @@ class Feed:
             return None
         with warnings.catch_warnings():  # that pyarrow 15 has no such class: why 14 is pinned, and no news to a user
             warnings.simplefilter("ignore", FutureWarning)
-            return _Remote(self.store.filesystem(self.stock.uri), self.copies)
-
-
-@dataclass(frozen=True)
-class _Mixture:
-    """Rows of some row groups in an order of their own; a row is copied when it is taken, and not before."""
-
-    groups: list[Rows]
-    order: NDArray[np.int64]  # (n,) of 0..n-1, over the rows of all groups one after the other
-
-    def take(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` of the order, or to its end."""
-        chosen = self.order[start:stop]
-        ends = np.cumsum([len(y) for _, y in self.groups])
-        places = np.searchsorted(ends, chosen, side="right")
-        x, y = (np.empty((len(chosen), *part.shape[1:]), part.dtype) for part in self.groups[0])
-        for at, (place, row) in enumerate(zip(places.tolist(), (chosen - ends[places]).tolist(), strict=True)):
-            x[at], y[at] = self.groups[place][0][row], self.groups[place][1][row]  # `row` counts from the group's end
-        return x, y
-
-
-def _mixed(groups: list[Rows], random: np.random.Generator) -> _Mixture:
-    return _Mixture(groups, random.permutation(sum(len(y) for _, y in groups)))
-
-
-def _cut(mixtures: Iterator[_Mixture], sizes: Iterable[int]) -> Iterator[Rows]:
-    """The same rows in the same order, so many at a time as `sizes` says; what is left at the end is the last batch.
-
-    What is beyond a last size goes nowhere: the audit counts it.
-    """
-    mixture, at = next(mixtures, None), 0
-    for size in sizes:
-        parts: list[Rows] = []
-        while mixture and (lacking := size - sum(len(y) for _, y in parts)):
-            parts.append(mixture.take(at, at + lacking))
-            at += len(parts[-1][1])
-            if at == len(mixture.order):
-                mixture, at = next(mixtures, None), 0
-        if not parts:
-            return
-        x, y = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-        yield x, y
-    for _ in mixtures:
-        pass
+            return Remote(self.store.filesystem(self.stock.uri), self.copies)
 
 
 def _tables(reader: Any) -> Iterator[pa.Table]:
@@ -268,47 +224,3 @@ def _fitting(batch_size: int, rows: int, devices: int) -> int:
 def _petastorm_url(uri: str) -> str:
     scheme, _, rest = uri.partition("://")
     return f"s3://{rest}" if scheme in ("s3a", "s3n") else uri
-
-
-class _Remote(DaskFileSystem):  # type: ignore[misc]
-    """An fsspec file system as pyarrow's legacy readers want it; it lists each folder once, since tables grow only."""
-
-    def __init__(self, filesystem: Any, copies: Copies | None) -> None:
-        super().__init__(filesystem)
-        self.kind, self.copies, self.levels = (
-            type(filesystem).__name__,
-            copies,
-            dict[str, tuple[list[str], dict[str, Any]]](),
-        )
-
-    def isdir(self, path: str) -> bool:
-        return path in self.levels or bool(self.fs.isdir(path))
-
-    def isfile(self, path: str) -> bool:
-        return bool(self.fs.isfile(path))
-
-    def ls(self, path: str) -> list[str]:
-        return [str(name) for name in self.fs.ls(path, detail=False)]
-
-    def exists(self, path: str) -> bool:
-        return bool(self.fs.exists(path))
-
-    def open(self, path: str, mode: str = "rb") -> Any:
-        """The file, or its copy on this machine."""
-        folder, _, name = path.rpartition("/")
-        info = self.levels.get(folder, ([], {}))[1].get(name)
-        if self.copies and info:
-            identity = f"{self.kind} {path} {info['size']} {modified(info)}"
-            if copy := self.copies.open(identity, info["size"], lambda: self.fs.open(path, "rb")):
-                return copy
-        return self.fs.open(path, mode)
-
-    def walk(self, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Folders and files; zero-byte objects are markers that S3 writers leave, not Parquet files."""
-        if path not in self.levels:
-            _, folders, files = next(self.fs.walk(path, detail=True), (path, {}, {}))
-            self.levels[path] = list(folders), {name: info for name, info in files.items() if info["size"]}
-        folders, files = self.levels[path]
-        yield path, folders, list(files)
-        for folder in folders:
-            yield from self.walk(f"{path}/{folder}")

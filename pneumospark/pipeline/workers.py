@@ -9,7 +9,7 @@ from pneumospark.io import bundle
 from pneumospark.io.files import scratch_folder
 from pneumospark.io.session import session
 from pneumospark.labels import NORMAL, PNEUMONIA
-from pneumospark.tables.workers import Worker, on_workers
+from pneumospark.tables.barrier import Worker, on_workers
 
 
 def train_on_workers(

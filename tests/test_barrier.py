@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import ConfigError, LostRowsError, TrainingError
-from pneumospark.tables.workers import on_workers, slots
+from pneumospark.tables.barrier import on_workers, slots
 
 pytestmark = pytest.mark.spark
 
