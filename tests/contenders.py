@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pneumospark.io.engines import openvino_forward
-from pneumospark.io.objects import read_object
+from pneumospark.io.s3 import S3
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
 from pneumospark.tables.ahead import READERS
@@ -36,12 +35,8 @@ def contents(paths: list[str]) -> list[bytes]:
     """The bytes of files of this machine, or of S3: four at once by pyarrow's client, as our own job reads them."""
     if not paths[0].startswith("s3a://"):
         return [Path(path).read_bytes() for path in paths]
-    names = [path.removeprefix("s3a://") for path in paths]
     with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(partial(read_object, options={}), names))
-    if None in found:
-        raise OSError(f"{names[found.index(None)]}: not read")
-    return [content for content in found if content is not None]
+        return list(readers.map(S3(use_listings_cache=False).cat_file, (path.removeprefix("s3a://") for path in paths)))
 
 
 class Network:

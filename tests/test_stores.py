@@ -20,9 +20,10 @@ from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import SourceError, TableError
-from pneumospark.io import drivers, files, objects, tables
+from pneumospark.io import drivers, files, tables
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, plain
+from pneumospark.io.s3 import S3
 from pneumospark.io.stock import take_stock
 from pneumospark.schemas import IMAGES
 
@@ -323,8 +324,8 @@ def test_what_the_quick_client_of_s3_cannot_read_s3fs_does(s3: Place, monkeypatc
             asked.append(name)
             raise OSError("AWS Error UNKNOWN (HTTP status 301)")
 
-    monkeypatch.setattr(objects, "_CLIENTS", {})
-    monkeypatch.setattr(objects, "_client", lambda *_: Client())
+    monkeypatch.setattr(S3, "_client", lambda *_: Client())
+    monkeypatch.setattr(s3.store.filesystem(s3.root), "clients", {})
     with pytest.raises(FileNotFoundError):
         s3.store.fetch(s3.uri("slow", "b"))  # s3fs has not read it either: that says nothing of the client
     assert [s3.store.fetch(s3.uri("slow", "a")) for _ in range(3)] == [b"1"] * 3

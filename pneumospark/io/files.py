@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
 from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
-from pneumospark.io.objects import leave_to_s3fs, read_object
+from pneumospark.io.s3 import S3
 
 DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
@@ -63,8 +63,10 @@ class Store:
         try:
             if scheme == "hdfs":
                 made = hdfs(authority, options.get("namenodes", {}))
+            elif scheme in S3_SCHEMES:
+                made = S3(**options)
             else:
-                made = fsspec.filesystem("s3" if scheme in S3_SCHEMES else scheme, **options)
+                made = fsspec.filesystem(scheme, **options)
             return _OPEN.setdefault(key, made)
         except (ImportError, ValueError) as error:
             raise SourceError(f"{uri}: no driver for {scheme}:// on this machine ({error})") from error
@@ -106,15 +108,7 @@ class Store:
 
     def fetch(self, uri: str) -> bytes:
         """All bytes of a file; raises one of FAILURES."""
-        scheme, name = scheme_of(uri), plain(uri)
-        if scheme not in S3_SCHEMES:
-            content: bytes = self.filesystem(uri).cat_file(name)
-            return content
-        options = self.options.get(scheme, {})
-        if (quick := read_object(name, options)) is not None:
-            return quick
-        content = self.filesystem(uri).cat_file(name)
-        leave_to_s3fs(name, options)
+        content: bytes = self.filesystem(uri).cat_file(plain(uri))
         return content
 
     def _fetch_patiently(self, path: str) -> bytes:
