@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.spark]
 
 TASKS = 5
 OPTIONS = ("--master", "local[4]", "--conf", f"spark.default.parallelism={TASKS}")
+HEARTBEAT = "spark.executor.heartbeatInterval=1s"
 LARGE = ("--set=image.height=400", "--set=image.width=400")
 """Large enough that extract takes a while for each task."""
 
@@ -98,6 +101,22 @@ def test_ingest(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Pat
     assert content(tables.quarantine) == content(undisturbed.quarantine)
     assert len(runs(tables.images)) == 2  # the dead run's folder is still there, and nobody has touched it
     assert 2 <= len(committed(tables.images)) < TASKS
+
+
+def test_a_machine_that_sleeps(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Path) -> None:
+    # Spark's two minutes as six seconds. It is by chance whether an awakened driver counts them before it hears of its
+    # executor, so it sleeps several times.
+    times = ("spark.network.timeout=6s", "spark.storage.blockManagerTimeoutIntervalMs=1s", HEARTBEAT)
+    options = (*OPTIONS, *(part for time in times for part in ("--conf", time)))
+    with job("ingest", tmp_path, *ingest_args(source, tables), options=options) as sleepy:
+        wait_for(lambda: committed(tables.images), sleepy.said)
+        for _ in range(3):
+            os.killpg(sleepy.process.pid, signal.SIGSTOP)
+            time.sleep(8)
+            os.killpg(sleepy.process.pid, signal.SIGCONT)
+            time.sleep(0.5)
+        assert sleepy.summary()["images"] == 32 * TASKS
+    assert content(tables.images) == content(undisturbed.images)
 
 
 def test_extract(undisturbed: Tables, tmp_path: Path) -> None:

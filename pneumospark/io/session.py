@@ -31,6 +31,9 @@ LOCAL_DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.sql.shuffle.partitions": "8",
+    # The executor is this very process. Of one that a machine's sleep made silent for two minutes Spark would say that
+    # it is lost, and end the job.
+    "spark.storage.blockManagerHeartbeatTimeoutMs": "30d",
 }
 """On one machine nothing has to be reachable from outside, and 200 shuffle tasks cost more than they do."""
 
