@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,12 @@ def waiting(given: argparse.Namespace) -> dict[str, Any]:
     """The share of a training's time that it waits for its next batch, after a first step that compiles it."""
     import keras
 
-    from pneumospark.learn.network import NETWORKS
+    from pneumospark.learn.cnn import NETWORKS
 
     feed, batches = feed_of(given)
     model = NETWORKS[given.network](feed.shape)
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
-    source, waited, worked = iter(batches), 0.0, 0.0
+    source, waited, worked = chain.from_iterable(repeat(batches)), 0.0, 0.0
     for number in range(given.steps + 3):
         started = time.monotonic()
         x, y = next(source)

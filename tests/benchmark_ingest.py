@@ -1,9 +1,10 @@
 """Ingest against a plain loop of as many processes, on the same files in the same run, in turn; prints a table.
 
-python tests/benchmark_ingest.py [--files 3000] [--rounds 3] [--source ../shared/data/originals]
+python tests/benchmark_ingest.py [--files 3000] [--rounds 3] --source FOLDER    (class folders)
 
-The loop does what any script would: read, sha256, decode with Pillow, write the columns of `images` with pyarrow. It
-counts nothing, quarantines nothing, locks nothing. Spark runs in one session, warmed by one small ingest.
+The files are repeated under other names and with other bytes. The loop does what any script would: read, sha256, decode
+with Pillow, write the columns of `images` with pyarrow. It counts nothing, quarantines nothing, locks nothing. Spark
+runs in one session, warmed by one small ingest.
 """
 
 import argparse
@@ -35,6 +36,8 @@ ROW_GROUP = 24 * 2**20
 def repeat(source: Path, folder: Path, count: int) -> Path:
     """`count` files of other names and other bytes: JPEG decoders pass over what follows the picture."""
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    if not found:
+        sys.exit(f"--source {source}: expected JPEG or PNG files, found none")
     for number, path in enumerate(islice(cycle(found), count)):
         target = folder / path.parent.name / f"person{number}_bacteria_{number}{path.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)

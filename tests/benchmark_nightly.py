@@ -1,6 +1,6 @@
 """Two nights of score: many new files, then a few more beside them; prints what each read, and seconds by stage.
 
-python tests/benchmark_nightly.py --bundle /models/pneumonia-1 [--files 10000] [--more 100] [--source FOLDER]
+python tests/benchmark_nightly.py --bundle /models/pneumonia-1 --source FOLDER [--files 10000] [--more 100]
 
 Each night is a spark-submit of its own, as a schedule would start it, so its seconds have the start-up in them.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from benchmark_ingest import repeat
 from processes import ROOT, SPARK_HOME, environment
 
-STAGES = ("boot", "start", "listing", "choosing", "scoring", "quarantine", "counting", "drift", "other")
+STAGES = ("boot", "start", "listing", "choosing", "engine", "scoring", "quarantine", "counting", "drift", "other")
 
 
 def night(folder: Path, source: Path, bundle: Path, cores: int, *more: str) -> dict[str, Any]:

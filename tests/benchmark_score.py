@@ -1,7 +1,7 @@
 """Scoring against what others would use, with the same decoder, network and engine, in turn; prints a table.
 
-python tests/benchmark_score.py --bundle FOLDER [--files 3000] [--rounds 3] [--ways score,images,loop,...] \\
-    [--python OTHER_ENVIRONMENT/bin/python] [--s3]
+python tests/benchmark_score.py --bundle FOLDER --source FOLDER [--files 3000] [--rounds 3] \\
+    [--ways score,images,loop,...] [--python OTHER_ENVIRONMENT/bin/python] [--s3]
 
 `score` is our job from files, `images` from the table that ingest made of them, `prepared` from the pixels of extract.
 The bundle must have a form for OpenVINO, which all but the notebook use. Ray Data and Daft run in an environment of

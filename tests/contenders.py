@@ -4,7 +4,10 @@ python tests/contenders.py WAY FILES BUNDLE_FOLDER OUT    (FILES: a text file, a
 
 Each reads, hashes, decodes and prepares a file as score does, asks the same network by OpenVINO, and writes path,
 image_id and probability as Parquet. The notebook does what notebooks do: Keras in a pandas UDF, over `binaryFile`.
-Ray and Daft want a pyarrow that Spark 4.0 and petastorm do not, so an environment of their own.
+Ray and Daft want a pyarrow that Spark 4.0 and petastorm do not, so an environment of their own; the README's figures:
+
+pip install 'ray[data]==2.60.0' daft==0.7.26 pyarrow==25.0.1 openvino==2026.4.1 numpy==2.4.6 pillow==13.0.0 \
+    pydicom==3.0.2 pylibjpeg==2.1.0 imagecodecs==2026.3.6 fsspec==2026.9.0 s3fs==2026.9.0
 """
 
 import hashlib

@@ -1,6 +1,8 @@
 """The training job's other ways: an ensemble of bundles, and flags that contradict each other."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import train
 from conftest import Tables, Way, call, rows
 from PIL import Image
+from processes import ROOT, environment
 
 from pneumospark.errors import BundleError, ConfigError
 
@@ -36,6 +39,17 @@ def test_a_bundles_own_figures_have_intervals_over_patients(way: Way) -> None:
     found = facts["validation"]["bootstrap"]
     assert found["patients"] == len(own) and found["resamples"] == 2000
     assert (way.tables.bundle / "history.csv").read_text().count("\n") == 1 + 2  # epochs
+
+
+@pytest.mark.cluster
+def test_the_benchmark_of_the_feed_runs(ingested: Way) -> None:
+    command = [sys.executable, ROOT / "tests/benchmark_feed.py", "--prepared", ingested.tables.prepared]
+    command += ["--rounds", 1, "--epochs", 3, "--steps", 2]
+    env = environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < said["waiting"] < 1 and said["ratio"] == pytest.approx(said["feed"] / said["pyarrow"], abs=0.002)
 
 
 def test_one_member_is_no_ensemble(way: Way, tables: Tables) -> None:
