@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processes import ROOT, environment
 
 from pneumospark.io import preflight
-from pneumospark.io.doctor import readable, writable
+from pneumospark.io.doctor import groups_of, readable, writable
 from pneumospark.io.files import Store
 
 GIGABYTE = 2**30
@@ -102,6 +102,7 @@ def test_places(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     found = writable(f"file://{tmp_path}/file/below", store)
     assert not found.ok and "cannot be written" in found.said
+    assert groups_of(f"file://{tmp_path}/nothing", store, 1).ok and not groups_of(f"file://{tmp_path}", store, 1).ok
     assert readable(f"file://{tmp_path}", store).ok and not readable(f"file://{tmp_path}/nothing", store).ok
 
 

@@ -104,8 +104,10 @@ def usable(uri: str, store: Store) -> Finding:
 
 
 def groups_of(uri: str, store: Store, readers: int) -> Finding:
-    """Row groups of a table to learn from."""
+    """Row groups of a table to learn from, where it is there yet."""
     try:
+        if not store.exists(uri):
+            return Finding("row groups", True, f"{uri}: nothing is there yet")
         stock = take_stock(uri, "pixels", store)
     except PneumosparkError as error:
         return Finding("row groups", False, str(error))
