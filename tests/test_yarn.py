@@ -73,13 +73,12 @@ def scored(yarn: Yarn, package: Path, places: dict[str, str], *settings: str) ->
 def submit(yarn: Yarn, package: Path, more: tuple[str, ...], *args: str) -> "subprocess.CompletedProcess[str]":
     """jobs/score.py in YARN's cluster mode, with `more` settings."""
     here = {f"spark.{kind}.{name}": value for kind in ("yarn.appMasterEnv", "executorEnv") for name, value in LOCAL}
-    memory = {f"spark.{kind}.{name}": size for kind in ("driver", "executor") for name, size in SIZES}
     settings = {
         "spark.executor.instances": "1",
         "spark.executor.cores": "2",
         "spark.pyspark.python": "./environment/bin/python",
         "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",  # every node has Spark
-        **memory,
+        **MEMORY,
         **here,
     }
     (wheel,) = package.glob("*.whl")
@@ -92,7 +91,12 @@ def submit(yarn: Yarn, package: Path, more: tuple[str, ...], *args: str) -> "sub
 
 
 LOCAL = (("SPARK_LOCAL_IP", "127.0.0.1"), ("SPARK_LOCAL_HOSTNAME", "localhost"))
-SIZES = (("memory", "600m"), ("memoryOverhead", "1600m"))
+MEMORY = {
+    "spark.driver.memory": "600m",
+    "spark.driver.memoryOverhead": "1600m",
+    "spark.executor.memory": "600m",
+    "spark.executor.memoryOverhead": "2200m",  # of two tasks, as `doctor` and the README say
+}
 
 
 def upload(folder: Path, uri: str) -> None:
