@@ -1,6 +1,7 @@
 """The feed: every epoch gives exactly the rows of its split, and says so when it does not."""
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from petastorm.workers_pool import EmptyResultError
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import ConfigError, LostRowsError, TableError
+from pneumospark.errors import ConfigError, LostRowsError, SourceError, TableError
 from pneumospark.io import dataset
 from pneumospark.io.copies import Copies
 from pneumospark.io.dataset import Feed, Shard
@@ -184,6 +185,20 @@ def test_one_row_lost_and_one_doubled_is_an_error(table: Path, monkeypatch: pyte
 def test_an_epoch_that_never_ended_is_an_error(table: Path) -> None:
     with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 0"):
         feed(table).audit()
+
+
+def test_a_run_that_may_not_be_listed_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stand-in for a folder without rights, since root lists all of them.
+    listed = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith("run_id=r2"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(SourceError, match="run_id=r2: expected a folder that can be listed, got Permission denied"):
+        stock(table)
 
 
 def test_what_a_dead_run_left_is_not_read(table: Path) -> None:

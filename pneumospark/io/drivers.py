@@ -6,6 +6,7 @@ from threading import Thread
 from typing import Any
 
 import fsspec
+from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
 from hdfs_native.fsspec import HdfsFileSystem
 from pyspark.sql import SparkSession
@@ -31,8 +32,9 @@ NAMENODE_ATTEMPTS = "4"
 WRITE_ATTEMPTS = 8
 """With one of three DataNodes dead, all of them fail once in 6,500 times."""
 
-FAILURES = (OSError, BotoCoreError, RuntimeError)
-"""What drivers raise: OSError for most, s3fs BotoCoreError where no server answers, hdfs_native RuntimeError, too."""
+FAILURES = (OSError, BotoCoreError, ClientError, RuntimeError)
+"""What drivers raise: OSError for most, hdfs_native RuntimeError, too, s3fs BotoCoreError where no server answers, and
+aiohttp's ClientError where an answer was cut short."""
 
 
 class Hdfs(HdfsFileSystem):
