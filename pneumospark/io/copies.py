@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from uuid import uuid4
 
 ONE_AT_A_TIME = threading.Lock()
 """Petastorm reads footers in ten threads."""
+
+PART = ".part"
+ABANDONED = 3600.0
+"""Seconds without a further byte after which a part is one that a killed process left."""
 
 
 @dataclass
@@ -52,7 +57,9 @@ class Copies:
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):
                 found.append((path.stat().st_mtime, path.stat().st_size, path))
-        others = sorted(entry for entry in found if entry[2].name not in self.mine)
+        others = sorted(
+            entry for entry in found if entry[2].name not in self.mine and not _is_arriving(entry[2], entry[0])
+        )
         room = self.limit - sum(length for _, length, _ in found)
         if size > room + sum(length for _, length, _ in others):
             return False
@@ -63,8 +70,13 @@ class Copies:
         return True
 
 
+def _is_arriving(path: Path, modified: float) -> bool:
+    """Whether another process is fetching it; one that was killed left its part behind."""
+    return path.suffix == PART and time.time() - modified < ABANDONED
+
+
 def _fetch(original: Callable[[], IO[bytes]], local: Path) -> None:
-    part = local.with_name(f"{uuid4().hex}.part")
+    part = local.with_name(f"{uuid4().hex}{PART}")
     try:
         with original() as source, part.open("wb") as target:
             shutil.copyfileobj(source, target, 2**23)
