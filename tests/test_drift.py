@@ -160,6 +160,20 @@ def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: P
     assert json.loads((tmp_path / "out.json").read_text()) == a_run(1, [])
 
 
+def test_the_run_judged_last_is_of_this_model_or_before_all_that_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LAST", 3)
+    table = f"file://{tmp_path}/predictions"
+    ids = [a_run(number, [])["run_id"] for number in range(6)]
+    told = [runs.judged_last(table, Store(), "old")]
+    for number in range(6):
+        runs.record(a_run(number, []) | {"model_id": "old" if number in (0, 1) else "new"}, table, Store())
+        told.append(runs.judged_last(table, Store(), "old"))
+    assert told == ["", ids[0], ids[1], ids[1], ids[1], ids[1], ids[2]]
+    assert runs.judged_last(table, Store(), "new") == ids[5]
+
+
 @pytest.mark.spark
 def test_what_train_keeps_is_of_the_rows_of_the_table(ingested: Way) -> None:
     table = rows(ingested.tables.prepared)

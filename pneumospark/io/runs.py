@@ -1,6 +1,7 @@
 """Summaries of the runs of a table, one JSON file each in its `_runs/`: readers of the table pass over that name."""
 
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
 from pneumospark.io.drivers import FAILURES
@@ -23,17 +24,26 @@ def record(summary: Summary, table_uri: str, store: Store, also: str | None = No
 
 def last(table_uri: str, store: Store, most: int = LAST) -> list[Summary]:
     """The summaries of the last runs, `most` of them, the oldest first; one that was cut off by a kill is left out."""
-    folder = f"{table_uri}/{FOLDER}"
-    if not store.exists(folder):
-        return []
-    names = sorted(entry.path for entry in store.list_folder(folder) if entry.path.endswith(".json"))
-    found = [_parsed(name, store) for name in names[-most:]]
+    found = [_parsed(path, store) for path in _paths(table_uri, store)[-most:]]
     return [summary for summary in found if summary]
 
 
 def judged_last(table_uri: str, store: Store, model_id: str) -> str:
-    """The id of the last run of a model that left its summary; "" where none of the LAST ones was that."""
-    return max((run["run_id"] for run in last(table_uri, store) if run.get("model_id") == model_id), default="")
+    """The id of the last run of a model that left its summary.
+
+    Where none of the LAST ones was that, the run before these, so that after a long while of another model rows of
+    years ago are not judged as those of today; "" where there is none before them.
+    """
+    paths = _paths(table_uri, store)
+    before = PurePosixPath(paths[-LAST - 1]).stem if len(paths) > LAST else ""
+    of_model = (run["run_id"] for run in last(table_uri, store, LAST) if run.get("model_id") == model_id)
+    return max(of_model, default=before)
+
+
+def _paths(table_uri: str, store: Store) -> list[str]:
+    if not store.exists(folder := f"{table_uri}/{FOLDER}"):
+        return []
+    return sorted(entry.path for entry in store.list_folder(folder) if entry.path.endswith(".json"))
 
 
 def _parsed(path: str, store: Store) -> Summary | None:
