@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.spark]
 
 TASKS = 5
 OPTIONS = ("--master", "local[4]", "--conf", f"spark.default.parallelism={TASKS}")
-HEARTBEAT = "spark.executor.heartbeatInterval=1s"
 LARGE = ("--set=image.height=400", "--set=image.width=400")
 """Large enough that extract takes a while for each task."""
 
@@ -106,8 +105,8 @@ def test_ingest(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Pat
 def test_a_machine_that_sleeps(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Path) -> None:
     # Spark's two minutes as six seconds. It is by chance whether an awakened driver counts them before it hears of its
     # executor, so it sleeps several times.
-    times = ("spark.network.timeout=6s", "spark.storage.blockManagerTimeoutIntervalMs=1s", HEARTBEAT)
-    options = (*OPTIONS, *(part for time in times for part in ("--conf", time)))
+    times = ("network.timeout=6s", "storage.blockManagerTimeoutIntervalMs=1s", "executor.heartbeatInterval=1s")
+    options = (*OPTIONS, *(part for time in times for part in ("--conf", f"spark.{time}")))
     with job("ingest", tmp_path, *ingest_args(source, tables), options=options) as sleepy:
         wait_for(lambda: committed(tables.images), sleepy.said)
         for _ in range(3):
