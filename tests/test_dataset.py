@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from petastorm.workers_pool import EmptyResultError
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import ConfigError, LostRowsError, SourceError, TableError
+from pneumospark.errors import ConfigError, LostRowsError, TableError
 from pneumospark.io import dataset
 from pneumospark.io.copies import Copies
 from pneumospark.io.dataset import Feed, Shard
@@ -197,7 +198,7 @@ def test_a_run_that_may_not_be_listed_is_an_error(table: Path, monkeypatch: pyte
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(SourceError, match="run_id=r2: expected a folder that can be listed, got Permission denied"):
+    with pytest.raises(TableError, match=r"Permission denied: '.*run_id=r2'"):
         stock(table)
 
 
@@ -451,6 +452,17 @@ def test_copies_keep_to_their_limit_and_what_does_not_fit_is_read_from_the_store
         assert 0 < sum(file.stat().st_size for file in folder.iterdir()) <= limit
     assert not (folder / "of another table").exists()
     rows.audit()
+
+
+def test_what_another_process_is_fetching_stays_and_what_a_killed_one_left_goes(tmp_path: Path) -> None:
+    arriving, abandoned = tmp_path / "a.part", tmp_path / "b.part"
+    for part in (arriving, abandoned):
+        part.write_bytes(bytes(10))
+    os.utime(abandoned, (0, 0))
+    copy = Copies(tmp_path, 30).open("x", 20, lambda: BytesIO(bytes(20)))
+    assert copy and not abandoned.exists()
+    assert Copies(tmp_path, 30).open("y", 25, lambda: BytesIO(bytes(25))) is None
+    assert arriving.exists()
 
 
 def test_pixels_of_another_length_are_an_error(table: Path) -> None:

@@ -19,7 +19,7 @@ from conftest import SHARES, SIDE, SPEC
 from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
-from pneumospark.errors import SourceError, TableError
+from pneumospark.errors import ConfigError, SourceError, TableError
 from pneumospark.io import drivers, files, tables
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, plain
@@ -214,6 +214,19 @@ def test_leftovers_of_dead_runs_stay_unseen(way: Way) -> None:
     assert sum(census.rows for census in stock.census.values()) == len(labelled(way))
 
 
+def test_a_folder_of_hdfs_that_may_not_be_listed_is_an_error(hdfs: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run_id in ("r1", "r2"):
+        hdfs.store.put(hdfs.uri("mine", f"run_id={run_id}", "split=train", "a"), b"1")
+    filesystem, hidden = hdfs.store.filesystem(hdfs.root), "/mine/run_id=r2"
+    filesystem.client.set_permission(hidden, 0o700)
+    monkeypatch.setenv("HADOOP_USER_NAME", "stranger")
+    theirs = hdfs.root.replace("127.0.0.1", "localhost")  # another name, since drivers are kept, with their user
+    with pytest.raises(TableError, match=rf'Permission denied: user=stranger,.*inode=."{hidden}.{{,50}}$'):
+        take_stock(f"{theirs}/mine", "pixels", Store())
+    filesystem.client.set_permission(hidden, 0o755)
+    assert len(Store().filesystem(theirs).find("/mine")) == 2
+
+
 def test_copies_on_a_local_disk_spare_the_store(way: Way, tmp_path: Path) -> None:
     """From the second epoch on the feed asks it nothing: there is none any more."""
     from pneumospark.io.dataset import Feed
@@ -330,6 +343,51 @@ def test_what_the_quick_client_of_s3_cannot_read_s3fs_does(s3: Place, monkeypatc
         s3.store.fetch(s3.uri("slow", "b"))  # s3fs has not read it either: that says nothing of the client
     assert [s3.store.fetch(s3.uri("slow", "a")) for _ in range(3)] == [b"1"] * 3
     assert asked == [f"{BUCKET}/slow/b", f"{BUCKET}/slow/a"]
+
+
+def test_the_quick_client_asks_where_s3fs_does(s3: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only ~/.aws/config names the store: never AWS for a key of the house."""
+    s3.store.put(s3.uri("named", "a"), b"1")
+    options = dict(s3.store.options["s3a"])
+    (tmp_path / "config").write_text(f"[default]\nendpoint_url = {options.pop('endpoint_url')}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delattr("s3fs.S3FileSystem._cat_file")
+    assert Store({"s3a": options}).fetch(s3.uri("named", "a")) == b"1"
+
+
+@pytest.mark.spark
+def test_python_writes_to_s3_as_spark_is_told_to(s3: Place, spark: SparkSession, tmp_path: Path) -> None:
+    account, hadoop = s3.store.options["s3a"], spark.sparkContext._jsc.hadoopConfiguration()
+    said = {
+        "hadoop.security.credential.provider.path": f"localjceks://file{tmp_path}/keys.jceks",
+        "fs.s3a.endpoint": account["endpoint_url"],
+        "fs.s3a.encryption.algorithm": "AES256",
+    }
+    for name, value in said.items():
+        hadoop.set(name, value)
+    try:
+        keys = spark._jvm.org.apache.hadoop.security.alias.CredentialProviderFactory.getProviders(hadoop)[0]
+        for name in ("key", "secret"):
+            kept = spark.sparkContext._gateway.new_array(spark._jvm.char, len(account[name]))
+            for place, letter in enumerate(account[name]):
+                kept[place] = letter
+            keys.createCredentialEntry(f"fs.s3a.{'access' if name == 'key' else name}.key", kept)
+        keys.flush()
+        store = files.store_of(spark)
+        store.put(s3.uri("told", "a"), b"1")
+        assert store.fetch(s3.uri("told", "a")) == b"1"
+        head = store.filesystem(s3.root).call_s3("head_object", Bucket=BUCKET, Key="told/a")
+        assert head["ServerSideEncryption"] == "AES256"
+        hadoop.set("fs.s3a.encryption.algorithm", "SSE-KMS")
+        hadoop.set("fs.s3a.encryption.key", "arn:aws:kms:of-the-house")
+        kms = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:of-the-house"}
+        assert files.store_of(spark).options["s3a"]["s3_additional_kwargs"] == kms
+        hadoop.set("fs.s3a.encryption.algorithm", "SSE-C")
+        with pytest.raises(ConfigError, match=r"encryption\.algorithm: expected one of AES256, .*, got SSE-C"):
+            files.store_of(spark)
+    finally:
+        for name in (*said, "fs.s3a.encryption.key"):
+            hadoop.unset(name)
 
 
 def test_nothing_is_written_into_a_missing_bucket(s3: Place) -> None:

@@ -1,6 +1,7 @@
 """The fsspec drivers of remote stores: set up as Spark is, the errors they raise, and no waiting for ever."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
@@ -8,8 +9,11 @@ from typing import Any
 import fsspec
 from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
+from fsspec.implementations.local import LocalFileSystem
 from hdfs_native.fsspec import HdfsFileSystem
 from pyspark.sql import SparkSession
+
+from pneumospark.errors import ConfigError
 
 S3_SCHEMES = ("s3a", "s3", "s3n")
 S3_KEYS = {
@@ -18,13 +22,19 @@ S3_KEYS = {
     "fs.s3a.session.token": "token",
     "fs.s3a.endpoint": "endpoint_url",
 }
-"""What s3fs calls the settings that Spark has for s3a."""
+"""What s3fs calls the settings that Spark has for s3a; the first three may lie in a Hadoop credential store."""
+
+S3_ENCRYPTION = {"AES256": "AES256", "SSE-KMS": "aws:kms", "DSSE-KMS": "aws:kms:dsse"}
+"""What S3 itself calls the ways of encrypting that s3a knows, where S3 does it and keeps the keys."""
 
 AWS_ENDPOINT = "s3.amazonaws.com"
 """Stands in Hadoop for "none named"; left alone, s3fs takes that of the bucket's region."""
 
 NAMENODES = ("dfs.ha.namenodes.", "dfs.namenode.rpc-address.", "dfs.client.failover.")
 """The settings that tell where the NameNodes of a name service are."""
+
+LINE_END = r"\n|\\n\\t"
+"""In a driver's error: a line's end, or how hdfs_native shows one and the tab after it."""
 
 NAMENODE_ATTEMPTS = "4"
 """Some 10 s; Hadoop's 15 take 150 s until a wrong address is an error. Name services keep these: they fail over."""
@@ -37,7 +47,20 @@ FAILURES = (OSError, BotoCoreError, ClientError, RuntimeError)
 aiohttp's ClientError where an answer was cut short."""
 
 
-class Hdfs(HdfsFileSystem):
+class Complete:
+    """For fsspec's `walk` and `find`, which take a folder that may not be listed for an empty one: that is raised."""
+
+    def walk(self, path: str, maxdepth: int | None = None, topdown: bool = True, **options: Any) -> Iterator[Any]:
+        """As fsspec's, which calls this for every folder below; what is gone since it was listed is left out."""
+        options["on_error"] = _unless_gone
+        yield from super().walk(path, maxdepth, topdown, **options)  # type: ignore[misc]
+
+
+class Local(Complete, LocalFileSystem):  # type: ignore[misc]
+    """The disks of this machine."""
+
+
+class Hdfs(Complete, HdfsFileSystem):
     """hdfs_native, which needs neither a JVM nor libhdfs, for any name: its own way cuts names off at "?" and "#"."""
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
@@ -77,7 +100,10 @@ def hdfs(authority: str, settings: Mapping[str, str]) -> fsspec.AbstractFileSyst
 
 
 def options_of(spark: SparkSession) -> dict[str, dict[str, Any]]:
-    """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets."""
+    """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets.
+
+    Raises ConfigError where S3 is to be written in a way that is Spark's only.
+    """
     spark._jvm.org.apache.hadoop.hdfs.HdfsConfiguration.init()  # type: ignore[union-attr] # reads hdfs-site.xml
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     namenodes = {
@@ -106,13 +132,18 @@ def within(seconds: float, call: Callable[[], bool]) -> bool:
 
 def said(error: BaseException) -> str:
     """An error as one line: a Java server's answer has its stack trace in it."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {re.split(LINE_END, str(error).strip())[0]}"
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _s3(hadoop: Any) -> dict[str, Any]:
     # Listings must not be kept: a job asks again for what it, or another one, has written since.
     options: dict[str, Any] = {"use_listings_cache": False}
-    options |= {name: hadoop.get(key) for key, name in S3_KEYS.items() if hadoop.get(key)}
+    options |= {name: value for key, name in S3_KEYS.items() if (value := _secret(hadoop, key))}
     if options.get("endpoint_url") == AWS_ENDPOINT:
         del options["endpoint_url"]
     if "://" not in (endpoint := options.get("endpoint_url", "://")):
@@ -122,4 +153,15 @@ def _s3(hadoop: Any) -> dict[str, Any]:
         options["client_kwargs"] = {"region_name": region}
     if hadoop.get("fs.s3a.path.style.access") == "true":
         options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
+    if way := hadoop.get("fs.s3a.encryption.algorithm"):
+        if way not in S3_ENCRYPTION:
+            raise ConfigError(f"fs.s3a.encryption.algorithm: expected one of {', '.join(S3_ENCRYPTION)}, got {way}")
+        key = _secret(hadoop, "fs.s3a.encryption.key") if way != "AES256" else ""
+        asked = {"ServerSideEncryption": S3_ENCRYPTION[way], "SSEKMSKeyId": key}
+        options["s3_additional_kwargs"] = {name: value for name, value in asked.items() if value}
     return options
+
+
+def _secret(hadoop: Any, key: str) -> str:
+    """A setting, or what a credential store (hadoop.security.credential.provider.path) keeps under its name."""
+    return "".join(hadoop.getPassword(key) or "")

@@ -19,7 +19,7 @@ import fsspec
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
-from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
+from pneumospark.io.drivers import FAILURES, S3_SCHEMES, Local, hdfs, options_of, said, within
 from pneumospark.io.s3 import S3
 
 DEADLINE = 40.0
@@ -65,6 +65,8 @@ class Store:
                 made = hdfs(authority, options.get("namenodes", {}))
             elif scheme in S3_SCHEMES:
                 made = S3(**options)
+            elif scheme == "file":
+                made = Local(**options)
             else:
                 made = fsspec.filesystem(scheme, **options)
             return _OPEN.setdefault(key, made)

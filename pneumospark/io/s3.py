@@ -1,6 +1,7 @@
 """The driver of S3: s3fs, but whole objects by pyarrow's client, outside Python's lock and with a third of the CPU."""
 
 import os
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -8,8 +9,16 @@ from fsspec.asyn import sync
 from pyarrow import fs
 from s3fs import S3FileSystem
 
+from pneumospark.io.drivers import Complete
 
-class S3(S3FileSystem):  # type: ignore[misc]
+AWS = "https://s3.amazonaws.com"
+"""Where s3fs asks when it knows no region."""
+
+OF_AWS = r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com(\.cn)?"
+"""Where pyarrow's client asks by itself, in a region that it was told."""
+
+
+class S3(Complete, S3FileSystem):  # type: ignore[misc]
     """s3fs; what pyarrow's client cannot read (a proxy, a certificate of the house), s3fs reads, or says why not."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,10 +39,11 @@ class S3(S3FileSystem):  # type: ignore[misc]
         return content
 
     def _client(self, bucket: str) -> fs.S3FileSystem:
-        in_environment = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-        endpoint = self.endpoint_url or next(filter(None, in_environment), None)
+        self.connect()
+        found = self.s3.meta  # where s3fs itself asks, by its settings, the environment or ~/.aws/config
         region = self.client_kwargs.get("region_name") or os.environ.get("AWS_REGION")
-        if not (region or endpoint):
-            region = fs.resolve_s3_region(bucket)  # s3fs is led there by AWS itself
+        if not region:  # of a bucket of AWS, where s3fs is led by AWS itself, or of another store, which ignores it
+            region = fs.resolve_s3_region(bucket) if found.endpoint_url == AWS else found.region_name
+        endpoint = None if re.fullmatch(OF_AWS, found.endpoint_url) else found.endpoint_url
         account = {"access_key": self.key, "secret_key": self.secret, "session_token": self.token}
         return fs.S3FileSystem(**account, endpoint_override=endpoint, region=region)

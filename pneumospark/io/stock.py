@@ -1,9 +1,7 @@
 """What a table holds for training, counted without Petastorm: the figures that every epoch is held against."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +10,9 @@ import pyarrow
 import pyarrow.dataset
 from numpy.typing import NDArray
 
-from pneumospark.errors import LostRowsError, SourceError, TableError
-from pneumospark.io.drivers import FAILURES
-from pneumospark.io.files import Store, plain, scheme_of
+from pneumospark.errors import LostRowsError, TableError
+from pneumospark.io.drivers import FAILURES, said
+from pneumospark.io.files import Store, plain
 from pneumospark.io.tables import STALE_FOLDER
 from pneumospark.labels import NORMAL, PNEUMONIA
 from pneumospark.targets import BINARY, UNKNOWN, Target
@@ -92,7 +90,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
         table = (files := _files(uri, store)).to_table(columns=names).to_pandas()
         stale = _read_stale(uri, store)
     except (*FAILURES, pyarrow.ArrowException) as error:
-        raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {error}") from error
+        raise TableError(f"{uri}: expected a table with the columns {', '.join(names)}: {said(error)}") from error
     found = sorted(table[key].unique())
     if len(found) != 1 and version is None:
         raise TableError(f"{uri}: expected rows of one {key}, found {found}; name one with --version")
@@ -189,20 +187,12 @@ def _taught(table: pd.DataFrame, stock: Stock) -> pd.DataFrame:
 def _files(uri: str, store: Store) -> pyarrow.dataset.Dataset:
     """The table's files, listed here: pyarrow would take the zero-byte markers of S3 writers for some of them."""
     filesystem, root = store.filesystem(uri), plain(uri)
-    if scheme_of(uri) == "file" and Path(root).is_dir():
-        # fsspec, and so Petastorm, would take a folder that it may not list for an empty one
-        for _ in os.walk(root, onerror=_refuse):
-            pass
     found = filesystem.find(root, detail=True)
     paths = sorted(path for path, info in found.items() if info["size"] and _is_visible(path.removeprefix(root)))
     partitioning = pyarrow.dataset.partitioning(flavor="hive")
     return pyarrow.dataset.dataset(
         paths, filesystem=filesystem, format="parquet", partitioning=partitioning, partition_base_dir=root
     )
-
-
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: expected a folder that can be listed, got {error.strerror}") from error
 
 
 def _is_visible(below: str) -> bool:
