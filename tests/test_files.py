@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pneumospark.errors import DecodeError, SourceError
 from pneumospark.io import files
 from pneumospark.io.dataset import _petastorm_url
-from pneumospark.io.drivers import Hdfs, Local
+from pneumospark.io.drivers import Hdfs
 from pneumospark.io.files import Entry, Store, canonical, plain, resolve, scheme_of
 from pneumospark.io.s3 import S3
+from pneumospark.io.walks import Local
 
 STORE = Store()
 NAMES = (

@@ -1,7 +1,7 @@
 """The fsspec drivers of remote stores: set up as Spark is, the errors they raise, and no waiting for ever."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 import fsspec
 from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
-from fsspec.implementations.local import LocalFileSystem
 from hdfs_native.fsspec import HdfsFileSystem
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import ConfigError
+from pneumospark.io.walks import Complete
 
 S3_SCHEMES = ("s3a", "s3", "s3n")
 S3_KEYS = {
@@ -45,19 +45,6 @@ WRITE_ATTEMPTS = 8
 FAILURES = (OSError, BotoCoreError, ClientError, RuntimeError)
 """What drivers raise: OSError for most, hdfs_native RuntimeError, too, s3fs BotoCoreError where no server answers, and
 aiohttp's ClientError where an answer was cut short."""
-
-
-class Complete:
-    """For fsspec's `walk` and `find`, which take a folder that may not be listed for an empty one: that is raised."""
-
-    def walk(self, path: str, maxdepth: int | None = None, topdown: bool = True, **options: Any) -> Iterator[Any]:
-        """As fsspec's, which calls this for every folder below; what is gone since it was listed is left out."""
-        options["on_error"] = _unless_gone
-        yield from super().walk(path, maxdepth, topdown, **options)  # type: ignore[misc]
-
-
-class Local(Complete, LocalFileSystem):  # type: ignore[misc]
-    """The disks of this machine."""
 
 
 class Hdfs(Complete, HdfsFileSystem):
@@ -133,11 +120,6 @@ def within(seconds: float, call: Callable[[], bool]) -> bool:
 def said(error: BaseException) -> str:
     """An error as one line: a Java server's answer has its stack trace in it."""
     return f"{type(error).__name__}: {re.split(LINE_END, str(error).strip())[0]}"
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _s3(hadoop: Any) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import fsspec
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
-from pneumospark.io.drivers import FAILURES, S3_SCHEMES, Local, hdfs, options_of, said, within
+from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
 from pneumospark.io.s3 import S3
+from pneumospark.io.walks import Local
 
 DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""

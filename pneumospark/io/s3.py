@@ -9,7 +9,7 @@ from fsspec.asyn import sync
 from pyarrow import fs
 from s3fs import S3FileSystem
 
-from pneumospark.io.drivers import Complete
+from pneumospark.io.walks import Complete
 
 AWS = "https://s3.amazonaws.com"
 """Where s3fs asks when it knows no region."""
