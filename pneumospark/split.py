@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pneumospark.errors import ConfigError
 
-SPLITS = ("train", "validation", "test")
+SPLITS = TRAIN, VALIDATION, TEST = ("train", "validation", "test")
 
 
 def split_of(group: str, shares: tuple[float, float, float], salt: str = "") -> str:

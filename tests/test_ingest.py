@@ -246,6 +246,61 @@ def test_a_patient_in_two_given_splits_is_a_leak(tables: Tables, tmp_path: Path)
         tables.ingest(source)
 
 
+def test_a_given_test_part_stays_as_it_is_and_its_patients_are_not_learnt(tables: Tables, tmp_path: Path) -> None:
+    """As in the data set of Kermany et al., whose numbers of persons come again in its test folder."""
+    source = write(
+        tmp_path / "s",
+        {
+            "train/PNEUMONIA/person1_bacteria_1.png": png(1),
+            "train/PNEUMONIA/person1_bacteria_2.png": png(2),
+            "val/PNEUMONIA/person1_bacteria_3.png": png(3),
+            "train/PNEUMONIA/person2_bacteria_4.png": png(4),
+            "test/PNEUMONIA/person1_virus_6.png": png(6),
+        },
+    )
+    summary = tables.ingest(source, "--splits", "given-test", "--max-quarantined", "0")
+    assert (summary["images"], summary["reasons"]) == (2, {"leak": 3})
+    found = splits(tables)
+    assert found.pop("person1_virus_6.png") == "test" and set(found) == {"person2_bacteria_4.png"}
+    assert {row["detail"] for row in rows(tables.quarantine)} == {
+        "it is given as no test image, and its patient, or one with equal bytes, is in test"
+    }
+    assert tables.ingest(source, "--splits", "given-test")["known"] == 5
+    write(source, {"train/PNEUMONIA/person1_bacteria_9.png": png(9), "PNEUMONIA/person1_bacteria_10.png": png(10)})
+    later = tables.ingest(source, "--splits", "given-test")
+    assert (later["images"], later["reasons"]) == (1, {"leak": 1})
+    assert splits(tables)["person1_bacteria_10.png"] == "test"  # nobody has said that it is none
+
+
+def test_the_files_of_a_patient_without_a_split_join_those_with_one(tables: Tables, tmp_path: Path) -> None:
+    patients = {f"p{number}": word for number, word in enumerate(("train", "validation", "test", "train_val") * 3)}
+    told = [(patient, word) for patient in patients for word in (patients[patient], "")]
+    lines = [f"{patient}-{word or 'none'}.png,normal,{patient},{word}" for patient, word in told]
+    files = {line.partition(",")[0]: png(place) for place, line in enumerate(lines)}
+    table = "\n".join(["path, Label, Patient_ID , Split", *lines])
+    source = write(tmp_path / "s", {"manifest.csv": table.encode(), **files})
+    assert tables.ingest(source)["images"] == len(files)
+    found = splits(tables)
+    for patient, word in patients.items():
+        one, two = found[f"{patient}-{word}.png"], found[f"{patient}-none.png"]
+        assert one == two and (one == word if word != "train_val" else one != "test")
+    assert {row["label"] for row in rows(tables.images)} == {"normal"}
+
+
+def test_no_share_for_files_that_are_given_as_no_test(tables: Tables, tmp_path: Path) -> None:
+    source = write(tmp_path / "s", {"train/NORMAL/a.png": png(1), "test/NORMAL/b.png": png(2)})
+    with pytest.raises(Exception, match="--shares: expected some of train or validation for files given as no test"):
+        tables.ingest(source, "--splits", "given-test", "--shares", "0,0,1")
+
+
+def test_a_time_that_no_table_can_hold_is_the_epoch(tables: Tables, tmp_path: Path) -> None:
+    source = write(tmp_path / "s", {"NORMAL/a.png": png(1)})
+    os.utime(source / "NORMAL" / "a.png", (10**10, 1.05e10))
+    assert tables.ingest(source)["images"] == 1
+    assert rows(tables.images)[0]["modified_at"].timestamp() == 0
+    assert tables.ingest(source)["known"] == 1
+
+
 def of_split(split: str, count: int = 2, suffix: str = ".png") -> list[str]:
     """Names of patients whose hash draws them into a split, in order."""
     names = (f"synthetic{number:04d}-1{suffix}" for number in range(200))
@@ -343,9 +398,10 @@ def test_a_manifest_with_two_rows_for_a_file_is_refused(tables: Tables, tmp_path
     ("row", "columns", "message"),
     [
         (("a.png", "holdout"), "path string, split string", "manifest: split: expected one of train, .* got 'holdout'"),
+        (("a.png", "x", "y"), "path string, `Label` string, ` label` string", "manifest: expected one column 'label',"),
         (("a.png", "NORMAL"), "file string, label string", r"manifest: expected a column 'path', found \['file', 'la"),
     ],
-    ids=["split", "column"],
+    ids=["split", "twice", "column"],
 )
 def test_a_manifest_of_something_else_is_refused(spark: SparkSession, row, columns, message) -> None:
     with pytest.raises(TableError, match=message):

@@ -9,12 +9,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from pneumospark.errors import DecodeError
+from pneumospark.errors import ConfigError, DecodeError
 from pneumospark.labels import DEVELOPMENT
 from pneumospark.pixels import dicom_header
 from pneumospark.pixels.decode import decode, without_identity
 from pneumospark.schemas import IMAGES, QUARANTINE
-from pneumospark.split import SPLITS, Ties, split_of
+from pneumospark.split import SPLITS, TEST, Ties, split_of
 from pneumospark.tables.ahead import Read, Row, content_of, read_ahead
 from pneumospark.tables.paths import Show, hidden
 from pneumospark.tables.sources import largest
@@ -79,6 +79,8 @@ def image_row(file: Row, read: Read, rules: Rules) -> Row:
     patient = patient_for(decoded.header, file["patient_id"], rules)
     split = split_for(patient or image_id, file["given_split"], rules)
     held = rules.ties.held.get(image_id, split)
+    if split == TEST and file["given_split"] == DEVELOPMENT:
+        raise DecodeError("leak", "it is given as no test image, and its patient, or one with equal bytes, is in test")
     if split != held and file["given_split"] not in SPLITS:  # a given one is for the leak check, which fails the job
         raise DecodeError("leak", f"equal bytes are in {held}, the patient of this file is in {split}")
     return {
@@ -117,6 +119,8 @@ def split_for(group: str, given: str | None, rules: Rules) -> str:
         return rules.ties.splits[group]
     train, validation, _ = rules.shares
     if given == DEVELOPMENT:
+        if not train + validation:
+            raise ConfigError("--shares: expected some of train or validation for files given as no test")
         return split_of(group, (train / (train + validation), validation / (train + validation), 0.0), rules.salt)
     return split_of(group, rules.shares, rules.salt)
 

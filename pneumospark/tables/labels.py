@@ -61,12 +61,14 @@ def unmatched(rows: DataFrame, files: DataFrame, root: str) -> DataFrame:
 def manifest(table: DataFrame) -> DataFrame:
     """`relative` and LABELS from the columns path, label, patient_id, split and findings or subtype; the rest is extra.
 
-    All but path may be absent. Raises TableError without it, and for a split that is no split's name.
+    All but path may be absent. Upper case in a name, and spaces around names and all values but paths, do not count.
+    Raises TableError without path, and for a split that is no split's name.
     """
-    _expect(table, MANIFEST_COLUMNS[:1], "manifest")
+    _expect(table := _as_manifest(table), MANIFEST_COLUMNS[:1], "manifest")
 
     def text(*names: str) -> Column:
-        return F.coalesce(*(_text(table, name) for name in names if name in table.columns), F.lit(None).cast("string"))
+        found = (F.trim(_text(table, name)) for name in names if name in table.columns)
+        return F.coalesce(*found, F.lit(None).cast("string"))
 
     splits = F.create_map(*(F.lit(word) for pair in GIVEN_SPLITS.items() for word in pair))
     rows = table.select(
@@ -81,6 +83,15 @@ def manifest(table: DataFrame) -> DataFrame:
     if unknown := rows.where("split is not null and given_split is null").limit(1).collect():
         raise TableError(f"manifest: split: expected one of {', '.join(GIVEN_SPLITS)}, got {unknown[0]['split']!r}")
     return rows.drop("split")
+
+
+def _as_manifest(table: DataFrame) -> DataFrame:
+    """The known columns under their own names: "Patient_ID", taken for an extra one, would be no patient at all."""
+    plain = [name.strip().lower() for name in table.columns]
+    if twice := sorted({name for name in plain if name in MANIFEST_COLUMNS and plain.count(name) > 1}):
+        raise TableError(f"manifest: expected one column {twice[0]!r}, found {table.columns}")
+    known = (name if name in MANIFEST_COLUMNS else given for name, given in zip(plain, table.columns, strict=True))
+    return table.toDF(*known)
 
 
 def nih(table: DataFrame, test: DataFrame | None) -> DataFrame:
@@ -169,7 +180,7 @@ def _relative_path(root: str) -> Column:
 def _findings(text: Column) -> Column:
     """`A|B` as the array [a, b], lower case; empty for null and for words that say that nothing was found."""
     empty = F.array().cast("array<string>")
-    found = F.array_except(F.split(F.lower(text), r"\|"), F.array(*map(F.lit, NO_FINDING)))
+    found = F.array_except(F.split(F.lower(text), r"\s*\|\s*"), F.array(*map(F.lit, NO_FINDING)))
     return F.when(text.isNull(), empty).otherwise(found)
 
 

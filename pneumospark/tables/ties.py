@@ -8,8 +8,9 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pneumospark.errors import DecodeError
+from pneumospark.labels import DEVELOPMENT
 from pneumospark.pixels.dicom import header_of
-from pneumospark.split import Ties, Twin, tie
+from pneumospark.split import SPLITS, Ties, Twin, tie
 from pneumospark.tables.ahead import Read
 from pneumospark.tables.images import Rules, patient_for, split_for
 from pneumospark.tables.paths import DICOM_NAMES
@@ -31,8 +32,23 @@ def ties(files: DataFrame, done: DataFrame, read: Read, rules: Rules, dicom: boo
     stored = done.select(*COLUMNS, F.coalesce("patient_id", "image_id").alias("group"))
     readable = files.where(F.col("length") <= largest(rules.max_pixels))
     twins = _twins(_hashed(_suspects(readable, stored, dicom), read, rules), stored)
-    known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
+    known = _agreed(files, rules) | ({} if stored.isEmpty() else _known(files, stored, twins, rules))
     return tie(twins, known, lambda group, given: split_for(group, given, rules))
+
+
+def _agreed(files: DataFrame, rules: Rules) -> dict[str, str]:
+    """One split for each patient of whom folders or lists give some new files a split and others none or another word.
+
+    Where they give two splits, nobody could say which: the leak check fails the job.
+    """
+    given = F.array_sort(F.collect_set(F.coalesce("given_split", F.lit(""))))
+    told = files.where("patient_id is not null").groupBy("patient_id").agg(given.alias("given"))
+    agreed = {}
+    for patient, words in told.where(F.size("given") > 1).collect():
+        splits, group = [word for word in words if word in SPLITS], str(patient_for(None, patient, rules))
+        if len(splits) < 2:
+            agreed[group] = splits[0] if splits else split_for(group, DEVELOPMENT, rules)
+    return agreed
 
 
 def _suspects(files: DataFrame, stored: DataFrame, dicom: bool) -> DataFrame:
