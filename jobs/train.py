@@ -52,6 +52,12 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = stock.version if config.features else backbone.identity if backbone else None
+    if backbone and backbone.knows_others(facts["data"]["splits"]):
+        log.warning(
+            "train: backbone %s has learnt from other rows; where images or patients of today's validation are among "
+            "them, figures and threshold are too good to be true",
+            backbone.name,
+        )
     members = [bundle.read(canonical(member), store) for member in config.members]
     bundle.check_members(members, spec, facts["data"], config.members)
     facts["members"] = [member.model_id for member in members]

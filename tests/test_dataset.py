@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from petastorm.workers_pool import EmptyResultError
 
 from pneumospark.config import TrainConfig
-from pneumospark.errors import ConfigError, LostRowsError, TableError
+from pneumospark.errors import ConfigError, LeakError, LostRowsError, TableError
 from pneumospark.io import dataset
 from pneumospark.io.copies import Copies
 from pneumospark.io.dataset import Feed, Shard
 from pneumospark.io.files import Store
 from pneumospark.io.remote import Remote
-from pneumospark.io.stock import Census, Stock, take_stock
+from pneumospark.io.stock import Census, Stock, patients, pixel_rows, take_stock
 from pneumospark.learn import trainer
 
 pytestmark = pytest.mark.tensorflow
@@ -188,6 +188,62 @@ def test_an_epoch_that_never_ended_is_an_error(table: Path) -> None:
         feed(table).audit()
 
 
+def test_each_pass_is_audited_for_itself(table: Path) -> None:
+    rows = feed(table)
+    numbers(rows.batches(4))
+    rows.audit()
+    with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 0"):
+        rows.audit()
+
+
+def test_runs_of_extract_that_come_during_a_training_are_for_the_next_one(table: Path) -> None:
+    rows, validation = feed(table), feed(table, None, "validation")
+    batches, unshuffled = rows.batches(4, shuffle_rows=8), validation.batches(4)
+    for night in range(3):
+        assert sorted(numbers(batches)) == list(range(30))
+        assert numbers(unshuffled) == list(range(40, 48))
+        for each in (rows, validation):
+            each.audit()
+        write(table, f"r{night + 3}", "train", [row(100 + 20 * night + more) for more in range(20)])
+        write(table, f"r{night + 3}", "validation", [row(200 + 20 * night + more) for more in range(20)])
+    assert {found["split"] for found in pixel_rows(rows.stock, Store(), ("validation",), 1000)} == {"validation"}
+    assert len(list(pixel_rows(rows.stock, Store(), ("train", "validation"), 1000))) == 38
+    assert patients(rows.stock, Store(), "validation") == len(set(validation.patients))
+
+
+def test_a_run_that_grows_is_an_error_in_each_epoch(table: Path) -> None:
+    rows = feed(table)
+    batches = rows.batches(4, shuffle_rows=8)
+    write(table, "r1", "train", [row(number) for number in range(100, 140)])
+    for _ in range(2):
+        assert len(numbers(batches)) == 30  # no more than were counted, or Keras would never see its end
+        with pytest.raises(LostRowsError, match="expected 30 rows in an epoch, Petastorm gave 70"):
+            rows.audit()
+
+
+@pytest.mark.parametrize("key", ["patient_id", "image_id"])
+def test_what_is_in_two_splits_is_not_learnt(table: Path, key: str) -> None:
+    write(table, "r3", "validation", [row(100, **{key: row(8)[key]})])
+    with pytest.raises(LeakError, match=rf"1 values of {key} are in more than one split, .* in train and"):
+        stock(table)
+
+
+def test_other_labels_are_other_rows(table: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    corrected = tmp_path_factory.mktemp("corrected")
+    swapped = [row(number, label=LABELS[(number + (number < 2)) % 2]) for number in range(30)]
+    write(corrected, "r1", "train", swapped)
+    write(corrected, "r1", "validation", [row(number) for number in range(40, 48)])
+    before, after = stock(table).facts()["splits"], stock(corrected).facts()["splits"]
+    assert before["validation"] == after["validation"]
+    assert before["train"].pop("digest") != after["train"].pop("digest") and before["train"] == after["train"]
+
+
+def test_void_rows_of_which_a_killed_run_wrote_none_are_none(table: Path) -> None:
+    leftover = table / "_stale" / "rows" / "run_id=r3" / "_temporary" / "0"
+    leftover.mkdir(parents=True)
+    assert stock(table).census["train"].rows == 30
+
+
 def test_a_run_that_may_not_be_listed_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A stand-in for a folder without rights, since root lists all of them.
     listed = os.scandir
@@ -305,10 +361,10 @@ def test_a_split_of_one_label_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="expected a table with the columns image_id, run_id, label, split, spec"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label, split, spec"):
         stock(tmp_path / "absent")
     write(tmp_path, "r1", "train", [{"image_id": "0", "label": "normal"}])
-    with pytest.raises(TableError, match="expected a table with the columns image_id, run_id, label, split, spec"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label, split, spec"):
         stock(tmp_path)
 
 
@@ -360,8 +416,8 @@ def test_shards_give_each_row_once_in_equally_many_batches(table: Path, count: i
 
 
 def test_many_row_groups_are_read_by_one_shard_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for split in ("train", "validation"):
-        write(tmp_path, "r1", split, [row(number) for number in range(96)], rows_a_group=4)
+    for first, split in ((0, "train"), (96, "validation")):
+        write(tmp_path, "r1", split, [row(first + number) for number in range(96)], rows_a_group=4)
     read: list[int] = []
 
     def counted(groups: list[Any]) -> list[Any]:

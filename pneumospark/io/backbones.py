@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from pneumospark.spec import ImageSpec
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model that can make features: `identity` names its content; `path` is a local copy, None for an application."""
+    """A model that can make features: `identity` names its content; `path` is a local copy, None for an application.
+
+    `splits`: of a bundle, the rows that it has learnt from and was validated on, as `Stock.facts` tells them.
+    """
 
     name: str
     identity: str
     path: Path | None
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def knows_others(self, splits: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether it has learnt from other rows than those of a table, of which some may be for validation today."""
+        return any(self.splits[split]["digest"] != splits.get(split, {}).get("digest") for split in self.splits)
 
     def features_id(self, spec: ImageSpec) -> str:
         """The id of the features that it makes of images of a spec."""
@@ -47,7 +56,7 @@ def find(name: str, store: Store) -> Backbone:
     uri = canonical(name)
     if bundle.find(uri, store):
         found = bundle.read(uri, store)
-        return Backbone(name, found.model_id, found.folder / MODEL)
+        return Backbone(name, found.model_id, found.folder / MODEL, (found.facts.get("data") or {}).get("splits", {}))
     try:
         content = store.fetch(uri)
     except FAILURES as error:

@@ -46,9 +46,9 @@ ALONE = Shard(0, 1)
 class Feed:
     """The rows of one split, epoch after epoch; `shape` is that of one row's pixels (uint8) or features (float32).
 
-    `seen` holds what each finished pass through Petastorm gave. Without a seed rows come in the order of the files,
-    and `patients` (n,) says whose those of the last pass were; with one their order follows from it and the epoch's
-    number. `done` epochs are behind a training that goes on.
+    `seen` holds what each finished pass through Petastorm gave, and `audited` of these were audited. Without a seed
+    rows come in the order of the files, and `patients` (n,) says whose those of the last pass were; with one their
+    order follows from it and the epoch's number. `done` epochs are behind a training that goes on.
 
     The `shard`s of a split together give each row once an epoch, in equally many batches. Where row groups are many,
     each reads row groups of its own, as Petastorm shards them; batches of the shard with fewer rows are smaller. Where
@@ -64,6 +64,7 @@ class Feed:
     shard: Shard = ALONE
     copies: Copies | None = None
     seen: list[Census] = field(default_factory=list)
+    audited: int = 0
     patients: NDArray[np.str_] = field(default_factory=lambda: np.array([], str))
 
     def batches(self, batch_size: int, shuffle_rows: int = 0, devices: int = 1) -> tf.data.Dataset:
@@ -83,24 +84,28 @@ class Feed:
     def audit(self, gather: Callable[[str], list[str]] = lambda said: [said]) -> int:
         """How many rows the last finished pass gave; of several shards together, which `gather` lets speak.
 
-        Raises LostRowsError unless these are exactly the split's rows.
+        Raises LostRowsError unless these are exactly the split's rows, and where no pass was finished since the last
+        audit.
         """
-        mine = self.seen[-1] if self.seen else Census()
+        mine = self.seen[-1] if len(self.seen) > self.audited else Census()
+        self.audited = len(self.seen)
         total = sum((Census(*json.loads(said)) for said in gather(json.dumps(astuple(mine)))), Census())
         self.stock.check(self.split, total)
         return total.rows
 
     def _sizes(self, batch_size: int, devices: int) -> Iterable[int]:
-        """Rows of each batch of this shard; without end where there is one shard only."""
+        """Rows of each batch of this shard: no more than the stock has, or a pass over more would never end."""
         if self.shard.count == 1:
-            return repeat(_fitting(batch_size, self.stock.census[self.split].rows, devices))
-        rows, index, count = self._shard_rows, self.shard.index, self.shard.count
-        if batch_size < count or min(rows) < (steps := math.ceil(max(rows) / (batch_size // count))):
+            size = _fitting(batch_size, rows := self.stock.census[self.split].rows, devices)
+            return (*repeat(size, rows // size), *([rows % size] if rows % size else []))
+        of_shards, index, count = self._shard_rows, self.shard.index, self.shard.count
+        if batch_size < count or min(of_shards) < (steps := math.ceil(max(of_shards) / (batch_size // count))):
             raise ConfigError(
                 f"train.batch_size: expected one that gives each of {count} workers a row of every batch of "
-                f"{sum(rows)} rows, got {batch_size}"
+                f"{sum(of_shards)} rows, got {batch_size}"
             )
-        return tuple(rows[index] * (step + 1) // steps - rows[index] * step // steps for step in range(steps))
+        mine = of_shards[index]
+        return tuple(mine * (step + 1) // steps - mine * step // steps for step in range(steps))
 
     @property
     def _shards_of_groups(self) -> int:
@@ -146,7 +151,7 @@ class Feed:
         with make_batch_reader(
             _petastorm_url(self.stock.uri),
             schema_fields=["image_id", "run_id", "patient_id", "label", key, column, *columns_of(self.stock.target)],
-            filters=[("split", "=", self.split)],
+            filters=[("split", "=", self.split), ("run_id", "in", set(self.stock.runs))],
             reader_pool_type="thread",
             workers_count=1,  # one keeps the order; a training never waits for reading
             results_queue_size=max(1, ahead),
@@ -158,17 +163,18 @@ class Feed:
             for table in _tables(reader):
                 facts = table.drop_columns([column]).to_pandas()
                 target, of_rows = self.stock.target, told(facts)
+                truth = target.truth(*of_rows)
                 wanted = target.known(*of_rows) & (facts[key] == self.stock.version).to_numpy()
                 wanted &= counts(facts["run_id"].to_numpy(), facts["image_id"].to_numpy(), self.stock.stale)
                 if shards < self.shard.count:
                     numbers, passed = passed + np.cumsum(wanted) - 1, passed + int(wanted.sum())
                     wanted &= numbers % self.shard.count == self.shard.index
-                census = census.plus(facts["image_id"].to_numpy()[wanted])
+                census = census.plus(facts["image_id"].to_numpy()[wanted], truth[wanted])
                 if self.seed is None:  # an image without a patient is its own
                     patients.append(facts["patient_id"].fillna(facts["image_id"]).to_numpy()[wanted])
                 if wanted.any():  # features of another backbone may have another length
                     x = table[column] if wanted.all() else table[column].filter(pa.array(wanted))
-                    yield _matrix(x, self.stock), target.truth(*of_rows)[wanted]
+                    yield _matrix(x, self.stock), truth[wanted]
         self.seen.append(census)
         self.patients = np.concatenate([self.patients[:0], *patients])
 

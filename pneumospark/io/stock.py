@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import pyarrow
 import pyarrow.dataset
 from numpy.typing import NDArray
+from pyarrow.dataset import field
 
-from pneumospark.errors import LostRowsError, TableError
+from pneumospark.errors import LeakError, LostRowsError, TableError
 from pneumospark.io.drivers import FAILURES, said
 from pneumospark.io.files import Store, plain
 from pneumospark.io.tables import STALE_FOLDER
@@ -24,7 +26,10 @@ VERSION_COLUMNS = {"pixels": "spec", "features": "backbone"}
 
 @dataclass(frozen=True)
 class Census:
-    """Which rows there are: how many, and a sum over their ids that one lost and one doubled row do not leave equal."""
+    """Which rows there are: how many, and a sum over their ids and what they teach that no two tables share.
+
+    One lost and one doubled row do not leave it equal, nor do two labels that change places.
+    """
 
     rows: int = 0
     digest: int = 0
@@ -32,9 +37,10 @@ class Census:
     def __add__(self, other: "Census") -> "Census":
         return Census(self.rows + other.rows, (self.digest + other.digest) % 2**64)
 
-    def plus(self, image_ids: NDArray[np.str_]) -> "Census":
-        """This census and further rows, in any order."""
-        digest = sum(int(image_id[:15], 16) for image_id in image_ids.tolist())
+    def plus(self, image_ids: NDArray[np.str_], truth: NDArray[np.float32]) -> "Census":
+        """This census and further rows, in any order: their ids (n,), and what a network is to say, (n,) or (n, k)."""
+        rows = zip(image_ids.tolist(), truth.astype(np.float32), strict=True)
+        digest = sum(int.from_bytes(blake2b(one.encode() + two.tobytes(), digest_size=8).digest()) for one, two in rows)
         return self + Census(len(image_ids), digest % 2**64)
 
 
@@ -57,6 +63,7 @@ class Stock:
     unlabelled: int  # rows of other labels or none, void ones left out
     length: int  # bytes of a row's pixels, numbers of its features
     groups: dict[str, tuple[Group, ...]]  # by split: its row groups in the order of the files' paths
+    runs: tuple[str, ...]  # of `extract`: those that come later are for another training
     stale: frozenset[tuple[str, str]]  # run_id and image_id of rows that `extract` has declared void
     target: Target = BINARY  # which says what rows are labelled
 
@@ -82,9 +89,10 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
     """Read ids, labels and splits of a table with plain pyarrow: the figures that every epoch is held against.
 
     Raises TableError where there is no such table, where it holds several versions and none is named, and where train
-    or validation lack one of the two labels, one of the kinds, or all of the findings.
+    or validation lack one of the two labels, one of the kinds, or all of the findings; LeakError where a patient or an
+    image is in two splits.
     """
-    names = ["image_id", "run_id", "label", "split", key := VERSION_COLUMNS[column], *columns_of(target)]
+    names = ["image_id", "patient_id", "run_id", "label", "split", key := VERSION_COLUMNS[column], *columns_of(target)]
     store.exists(uri)  # raises SourceError where the store itself is not there
     try:
         table = (files := _files(uri, store)).to_table(columns=names).to_pandas()
@@ -104,21 +112,36 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
     encoded = target.encode(*told(table))
     known = (encoded != UNKNOWN).any(axis=1)
     rows, encoded = table[known], encoded[known]
+    _check_no_leak(rows, uri)
     labels = {split: _labels(encoded[(rows["split"] == split).to_numpy()], target) for split in rows["split"].unique()}
     for split in ("train", "validation"):
         of_split = labels.get(split, {})
         if not all(of_split.values() if target.name != "findings" else [any(of_split.values())]) or not of_split:
             both = "both labels" if target.is_binary else f"{target.name}, {', '.join(target.outputs)},"
             raise TableError(f"{uri}: expected rows of {both} in {split}, found {of_split}")
-    census = {split: Census().plus(rows.loc[rows["split"] == split, "image_id"].to_numpy()) for split in labels}
+    masks = {split: (rows["split"] == split).to_numpy() for split in labels}
+    census = {split: Census().plus(rows["image_id"].to_numpy()[mask], encoded[mask]) for split, mask in masks.items()}
     wanted = rows["group"].value_counts()
     groups = {
         split: tuple(Group(int(wanted.get(at, 0)), held[at].total_byte_size) for at in of_split.index)
         for split, of_split in split_of_group.groupby(split_of_group)
     }
-    one = files.head(1, columns=[column], filter=pyarrow.dataset.field(key) == version)
+    one = files.head(1, columns=[column], filter=field(key) == version)
     length = len(one[column][0].as_py())
-    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, stale, target)
+    unlabelled, runs = len(table) - len(rows), tuple(sorted(table["run_id"].unique()))
+    return Stock(uri, column, version, census, labels, unlabelled, length, groups, runs, stale, target)
+
+
+def _check_no_leak(rows: pd.DataFrame, uri: str) -> None:
+    for key in ("patient_id", "image_id"):
+        pairs = rows[[key, "split"]].dropna().drop_duplicates()
+        if len(leaks := pairs[pairs[key].duplicated(keep=False)]):
+            one = min(leaks[key])
+            splits = " and ".join(sorted(leaks.loc[leaks[key] == one, "split"]))
+            raise LeakError(
+                f"{uri}: {leaks[key].nunique()} values of {key} are in more than one split, {one!r} in {splits}. "
+                "Ingest into a new table with other --splits."
+            )
 
 
 def told(rows: pd.DataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
@@ -150,7 +173,9 @@ def counts(
 def _read_stale(uri: str, store: Store) -> frozenset[tuple[str, str]]:
     if not store.exists(folder := f"{uri}/{STALE_FOLDER}"):
         return frozenset()
-    table = _files(folder, store).to_table(columns=["row_run_id", "image_id"])
+    if not (files := _files(folder, store)).files:
+        return frozenset()  # a run of `extract` that was killed left no more than the folder
+    table = files.to_table(columns=["row_run_id", "image_id"])
     return frozenset(zip(table["row_run_id"].to_pylist(), table["image_id"].to_pylist(), strict=True))
 
 
@@ -160,7 +185,7 @@ def pixel_rows(stock: Stock, store: Store, splits: tuple[str, ...], most: int) -
     Of more than `most` rows the image's id, a hash, chooses about that many: the same ones each time.
     """
     share = min(1.0, most / max(1, sum(stock.census[split].rows for split in splits)))
-    wanted = (pyarrow.dataset.field("spec") == stock.version) & pyarrow.dataset.field("split").isin(splits)
+    wanted = (field("spec") == stock.version) & field("split").isin(splits) & field("run_id").isin(stock.runs)
     columns = ["run_id", "image_id", "patient_id", "split", "label", "pixels", *columns_of(stock.target)]
     for batch in _files(stock.uri, store).to_batches(columns=columns, filter=wanted, batch_size=64):
         for row in _taught(batch.to_pandas(), stock).to_dict("records"):
@@ -170,10 +195,11 @@ def pixel_rows(stock: Stock, store: Store, splits: tuple[str, ...], most: int) -
 
 def patients(stock: Stock, store: Store, split: str) -> int:
     """How many patients the rows of a split that the stock counts are of; one of no known patient is one of its own."""
-    version, of_split = pyarrow.dataset.field(VERSION_COLUMNS[stock.column]), pyarrow.dataset.field("split") == split
+    wanted = (field(VERSION_COLUMNS[stock.column]) == stock.version) & (field("split") == split)
+    wanted &= field("run_id").isin(stock.runs)
     columns = ["run_id", "image_id", "patient_id", "label", *columns_of(stock.target)]
     files = _files(stock.uri, store)
-    table = files.to_table(columns=columns, filter=(version == stock.version) & of_split).to_pandas()
+    table = files.to_table(columns=columns, filter=wanted).to_pandas()
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stock.stale)]
     return int(_taught(table, stock)["patient_id"].nunique())
 
