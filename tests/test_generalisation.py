@@ -53,6 +53,19 @@ def test_each_group_of_patients_is_held_against_the_other_class() -> None:
     assert groups["IM-"]["images"] == ill + of_im and groups["IM-"]["normal"] == of_im
 
 
+def test_validation_of_one_class_says_nothing() -> None:
+    one_class = [row for row in rows() if row["split"] == "train" or row["label"] == "normal"]
+    with pytest.raises(ValueError, match="expected validation images with pneumonia and without"):
+        generalisation(one_class, brightness, SHAPE, seed=0)
+
+
+def test_the_smallest_images_can_be_changed() -> None:
+    smallest = np.random.default_rng(0).random((2, 8, 9, 1), np.float32)
+    for change in CHANGES.values():
+        changed = np.asarray(change(smallest))
+        assert changed.shape == smallest.shape and np.isfinite(changed).all()
+
+
 def test_dependence_is_the_move_of_the_logit() -> None:
     moves = generalisation(rows(), brightness, SHAPE, seed=0)["dependence"]
     assert set(moves) == {"logit", *CHANGES}

@@ -147,6 +147,21 @@ def backbone() -> keras.Model:
     return keras.Model(inputs, x, name="backbone")
 
 
+def test_a_finetuned_network_as_a_backbone_is_frozen_by_its_layers_and_not_as_one() -> None:
+    inner = network.finetuned(backbone(), (48, 48, 1), frozen=0.5)
+    built = network.finetuned(inner, (48, 48, 1), frozen=0.5)
+    at_rest = [layer.trainable for layer in layers_within(built) if layer.weights]
+    normal = [layer for layer in layers_within(built) if isinstance(layer, keras.layers.BatchNormalization)]
+    assert not at_rest[0] and at_rest[-1] and normal and not any(layer.trainable for layer in normal)
+    assert len(built.trainable_weights) == len(network.finetuned(backbone(), (48, 48, 1), 0.5).trainable_weights)
+
+
+def layers_within(model: keras.Model) -> list[keras.layers.Layer]:
+    """Not models, in order."""
+    parts = ([*layers_within(layer)] if isinstance(layer, keras.Model) else [layer] for layer in model.layers)
+    return [layer for part in parts for layer in part]
+
+
 def test_a_finetuned_backbone_learns_above_its_frozen_part_and_keeps_its_normalisation() -> None:
     built = network.finetuned(backbone(), (48, 48, 1), frozen=0.5)
     kernels = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.Conv2D)]

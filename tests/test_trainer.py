@@ -176,8 +176,11 @@ def test_a_loss_that_is_no_number_is_an_error() -> None:
     def wrong(x, y):
         return x, y * float("nan")
 
-    with pytest.raises(TrainingError, match=r"the loss is no number after \d epochs; lower --learning-rate"):
-        trainer.train(recipe(), build, data().map(wrong), data(), ())
+    def audit() -> None:
+        raise LostRowsError("an epoch that is broken off is a short one")
+
+    with pytest.raises(TrainingError, match="the loss is no number after 0 epochs; lower --learning-rate"):
+        trainer.train(recipe(), build, data().map(wrong), data(), (audit,))
 
 
 def test_the_affine_change_moves_a_point_by_no_more_than_it_says() -> None:

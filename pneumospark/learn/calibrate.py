@@ -117,7 +117,7 @@ def choose_threshold(truth: Ints, probability: Floats, rule: str) -> float:
     Raises ConfigError for any other rule. With one class only, every rule but a number gives 0.5.
     """
     name, _, value = rule.partition("=")
-    if name not in ("youden", "sensitivity", "costs") or (name == "youden") == bool(value):
+    if is_given(rule) or (name == "youden") == bool(value):
         return _share(rule, rule)
     costs, target = _costs(value, rule) if name == "costs" else (), _share(value, rule) if name == "sensitivity" else 0
     if len(np.unique(truth)) < 2:
@@ -130,6 +130,11 @@ def choose_threshold(truth: Ints, probability: Floats, rule: str) -> float:
     else:
         best = int(np.argmax(sensitivity >= target if target else sensitivity - false_positive))
     return _between(probability, float(thresholds[best]))
+
+
+def is_given(rule: str) -> bool:
+    """Whether a rule is the threshold itself, so that no image has a say in it."""
+    return rule.partition("=")[0] not in ("youden", "sensitivity", "costs")
 
 
 def check_rule(rule: str) -> None:

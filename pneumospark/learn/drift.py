@@ -110,6 +110,11 @@ def _compared(expected: Counts, found: Counts, sizes: tuple[float, float], chanc
 
 
 def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Up to BINS - 1 values of the sample that cut it into bins of equal count; the largest cuts nothing off."""
-    edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="nearest"))
+    """Up to BINS - 1 values of the sample that cut it into bins of equal count; the largest cuts nothing off.
+
+    Where nearly all are one value, what is below it and what is above it are bins: to leave it is all they can do.
+    """
+    edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="nearest")).astype(np.float32)
+    if len(edges) == 1:
+        return np.array([np.nextafter(edges[0], np.float32(-np.inf)), edges[0]], np.float32)
     return np.asarray(edges[edges < values.max()], np.float32)

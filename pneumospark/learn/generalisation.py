@@ -22,8 +22,8 @@ PART = 5
 """The counter-shortcut part is a fifth of each class."""
 
 CHANGES: dict[str, Callable[[Any], Any]] = {
-    "taller": lambda x: tf.image.resize(x[:, x.shape[1] // 12 : -(x.shape[1] // 12)], x.shape[1:3]),
-    "wider": lambda x: tf.image.resize(x[:, :, x.shape[2] // 12 : -(x.shape[2] // 12)], x.shape[1:3]),
+    "taller": lambda x: tf.image.resize(x[:, _within(x.shape[1])], x.shape[1:3]),
+    "wider": lambda x: tf.image.resize(x[:, :, _within(x.shape[2])], x.shape[1:3]),
     "blurred": lambda x: tf.nn.avg_pool2d(x, 3, 1, "SAME"),
     "brighter": lambda x: tf.minimum(x + 25, 255),
 }
@@ -39,12 +39,14 @@ def generalisation(
     training and validation, out of fold) gets most wrong; a network that leans on the same shortcuts fails there.
     `groups`: patients whose ids are alike but for their number, against all of the other class; the worst one counts.
     `dependence`: the mean and the spread of the logit's move under each of CHANGES, and of the logit itself.
-    Raises ValueError where there are too few patients for folds.
+    Raises ValueError where there are too few patients for folds, or validation images of one class only.
     """
     table, moves = _looked_at(rows, predict, shape)
     facts = table.drop(columns=["patient_id", "truth", "probability"])
     trivial = out_of_fold(facts, table["truth"], table["patient_id"], seed)
     judged = table.assign(wrong=np.abs(table["truth"] - trivial), trivial=trivial).dropna(subset="probability")
+    if judged["truth"].nunique() < 2:
+        raise ValueError("expected validation images with pneumonia and without, found those of one class only")
     ranked = judged.sort_values("wrong", ascending=False, kind="stable").groupby("truth")
     part = pd.concat([rows.head(max(1, len(rows) // PART)) for _, rows in ranked])
     return {
@@ -56,6 +58,11 @@ def generalisation(
         "groups": _groups(judged),
         "dependence": {name: {"mean": float(np.mean(by)), "sd": float(np.std(by))} for name, by in moves.items()},
     }
+
+
+def _within(side: int) -> slice:
+    """The middle five sixths of a side."""
+    return slice(margin := max(1, side // 12), side - margin)
 
 
 def _looked_at(rows: Iterable[dict[str, Any]], predict: Predict, shape: tuple[int, ...]) -> tuple[pd.DataFrame, Any]:

@@ -1,6 +1,6 @@
 """Networks made of others: pixels (n, height, width, channels) of 0..255, or features (n, k), to probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import layers
@@ -37,9 +37,20 @@ def freeze(network: keras.Model, frozen: float) -> None:
     """
     extractor = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     headless = next(layer for layer in extractor.layers if isinstance(layer, keras.Model))
-    fixed = round(frozen * len(headless.layers))
-    for index, layer in enumerate(headless.layers):
+    headless.trainable = True  # and with it what is within
+    leaves = list(_leaves(headless))
+    fixed = round(frozen * len(leaves))
+    for index, layer in enumerate(leaves):
         layer.trainable = index >= fixed and not isinstance(layer, layers.BatchNormalization)
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    """The layers of a model, and of the models within it: the backbone may be a network of ours, with one in it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 def averaged(members: Sequence[keras.Model], shape: Shape) -> keras.Model:

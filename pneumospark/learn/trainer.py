@@ -87,8 +87,6 @@ def train(
                 verbose="auto" if sys.stdout.isatty() else 2,  # a bar that is redrawn a hundred times fills a log
             )
             history = resume.history
-            if not np.isfinite(history["loss"]).all():
-                raise TrainingError(f"train: the loss is no number after {resume.epochs} epochs; lower --learning-rate")
     return model, history
 
 
@@ -161,7 +159,7 @@ def optimizer(recipe: TrainConfig, rate: float) -> keras.optimizers.Optimizer:
 
 
 def loss(recipe: TrainConfig) -> keras.losses.Loss:
-    """What is made small: the mean over images and, of several findings, over those that are known."""
+    """What is made small: the mean over images and, of several findings, over all of them, unknown ones as nothing."""
     if recipe.target == "kind":
         return keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     if recipe.target == "findings":
@@ -177,4 +175,17 @@ def measures(recipe: TrainConfig) -> list[keras.metrics.Metric]:
 def _watchers(recipe: TrainConfig) -> list[keras.callbacks.Callback]:
     """Those that look on, and change nothing but to stop what has gone wrong."""
     boards = [keras.callbacks.TensorBoard(recipe.tensorboard)] if recipe.tensorboard else []
-    return [keras.callbacks.TerminateOnNaN(), *boards]
+    return [Finite(), *boards]
+
+
+class Finite(keras.callbacks.Callback):  # type: ignore[misc]
+    """Raises TrainingError at a batch with a loss that is no number: an epoch that ends there has lost no rows."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keep the number of the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the loss."""
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            raise TrainingError(f"train: the loss is no number after {self.epoch} epochs; lower --learning-rate")

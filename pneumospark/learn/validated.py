@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from pneumospark.config import TrainConfig
 from pneumospark.learn.bootstrap import Terms
-from pneumospark.learn.calibrate import calibrate, choose_threshold
+from pneumospark.learn.calibrate import calibrate, choose_threshold, is_given
 from pneumospark.learn.metrics import metrics
 from pneumospark.learn.trainer import predict
 from pneumospark.targets import TARGETS, UNKNOWN, Target
@@ -35,7 +35,8 @@ def validated(
     ill, probability = target.pneumonia(truth), np.clip(target.pneumonia(given), 0, 1)
     known = (truth != UNKNOWN).all(axis=1) if target.name == "kind" else ill != UNKNOWN
     threshold = choose_threshold(ill[known], probability[known], recipe.threshold)
-    facts["threshold"] = {"value": threshold, "rule": recipe.threshold, "chosen_on": "validation"}
+    chosen_on = None if is_given(recipe.threshold) else "validation"
+    facts["threshold"] = {"value": threshold, "rule": recipe.threshold, "chosen_on": chosen_on}
     terms = Terms(seed=recipe.seed)
     facts["validation"] = metrics(ill[known], probability[known], threshold, patients()[known], terms)
     outputs = {} if target.is_binary else _of_each(truth, given, target, recipe.threshold)
