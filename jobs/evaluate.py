@@ -38,13 +38,15 @@ def main(argv: list[str] | None = None) -> Counts:
     images = read(spark, canonical(config.images), IMAGES)
     predictions = read(spark, canonical(config.predictions), PREDICTIONS)
     model_id = evaluation.one_model(predictions, config.model_id, config.predictions)
-    scored = evaluation.labelled(evaluation.of_model(predictions, model_id), images, config.subgroups).persist()
+    of_model = evaluation.of_model(predictions, model_id)
+    scored = evaluation.labelled(of_model, images, config.subgroups).persist()
     split = evaluation.choose_split(evaluation.judged(scored), config.split, config.predictions)
     if split != "test":
         log.warning("evaluate: split %s: what chose a model's threshold and calibration says little of new ones", split)
     rows = evaluation.judged(evaluation.of_split(scored, split))
     externals = _externals(spark, config, model_id, terms)
     more: Counts = {"model_id": model_id, "split": split, "external": [external.figures for external in externals]}
+    more["unscored"] = _unscored(of_model, images, split, config.images)
     if config.against:
         second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against, config.predictions))
         tests = compare(**evaluation.paired(rows, second), terms=terms)
@@ -65,7 +67,14 @@ def main(argv: list[str] | None = None) -> Counts:
     figures = internal.figures
     chosen = {name: figures[name] for name in SUMMARY}
     page = f"{canonical(config.report)}/index.html"
-    return {"model_id": model_id, "split": split, "images": figures["n"], **chosen, "report": page}
+    counts = {"images": figures["n"], "unscored": figures["unscored"]}
+    return {"model_id": model_id, "split": split, **counts, **chosen, "report": page}
+
+
+def _unscored(predictions: DataFrame, images: DataFrame, split: str, uri: str) -> int:
+    if count := evaluation.unscored(predictions, images, split):
+        log.warning("evaluate: %s: %d labelled images, split %s, have no prediction: run score", uri, count, split)
+    return count
 
 
 def _judged(name: str, scored: DataFrame, facts: Sequence[str], terms: Terms, more: Counts) -> Judgement:
@@ -86,7 +95,8 @@ def _externals(spark: SparkSession, config: EvaluateConfig, model_id: str, terms
         facts = [fact for fact in config.subgroups if fact in evaluation.facts_of(images)]
         scored = evaluation.labelled(predictions, images, facts).persist()
         evaluation.choose_split(evaluation.judged(scored), "all", predictions_uri)
-        found.append(_judged(images_uri, scored, facts, terms, {}))
+        left = {"unscored": _unscored(predictions, images, "all", images_uri)}
+        found.append(_judged(images_uri, scored, facts, terms, left))
     return found
 
 

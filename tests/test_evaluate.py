@@ -1,6 +1,7 @@
 """Evaluate: what two tables say becomes figures, subgroups, comparisons and pictures, from tables written by hand."""
 
 import json
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_figures_subgroups_and_other_labels(hospital: Tables, tmp_path: Path) ->
         ("bits", "16"): (16, 8),
     }
     assert "4 further images are labelled" in page
+
+
+def test_labelled_images_without_a_prediction_are_counted(
+    spark: SparkSession, hospital: Tables, tmp_path: Path
+) -> None:
+    assert evaluated(hospital, tmp_path / "all")[0]["unscored"] == 0
+    more = Tables(tmp_path / "more")
+    shutil.copytree(hospital.folder, more.folder)
+    new = [image(COUNT + 10), image(COUNT + 11, label="other"), image(COUNT + 12, label=None)]
+    write(spark, more.images, [*new, image(COUNT + 13, split="train")], IMAGES, "r2")
+    figures, page = evaluated(more, tmp_path / "some")
+    assert (figures["unscored"], figures["n"]) == (1, COUNT)
+    assert "1 further labelled images have no prediction" in page
 
 
 def test_the_surest_mistakes_come_first_and_from_the_table(hospital: Tables, tmp_path: Path) -> None:

@@ -55,8 +55,14 @@ def labelled(predictions: DataFrame, images: DataFrame, facts: Sequence[str]) ->
     return current(predictions).join(truth, ["path", "image_id"]).select(*KEPT, "facts")
 
 
+def unscored(predictions: DataFrame, images: DataFrame, split: str) -> int:
+    """How many normal or pneumonia images of a split, or of "all", no prediction counts for: no figure has them."""
+    truth = judged(of_split(current(images), split)).select("path", "image_id")
+    return truth.join(current(predictions), ["path", "image_id"], "left_anti").count()
+
+
 def judged(rows: DataFrame) -> DataFrame:
-    """Those of `labelled` that are normal or pneumonia."""
+    """Those rows that are normal or pneumonia."""
     return rows.where(F.col("label").isin(NORMAL, PNEUMONIA))
 
 
