@@ -122,6 +122,17 @@ def test_files_of_hidden_paths_are_known_the_second_time(tables: Tables, hospita
     assert all(re.fullmatch(r"hashed:[0-9a-f]{64}", path) for path in paths)
 
 
+def test_a_table_keeps_paths_in_one_way(tables: Tables, hospital: Path, way: Way, monkeypatch) -> None:
+    """Else a file would be two in it: the row of a changed file would never be void."""
+    monkeypatch.setenv(KEY, SECRET)
+    tables.ingest(hospital, "--layout", "dicom")
+    with pytest.raises(ConfigError, match=r"images keeps paths plain: expected --paths plain, got hashed"):
+        tables.ingest(hospital, "--layout", "dicom", "--paths", "hashed")
+    tables.score(way.corpus, way.tables.bundle, "--paths", "hashed")
+    with pytest.raises(ConfigError, match=r"predictions keeps paths hashed: expected --paths hashed, got plain"):
+        tables.score(way.corpus, way.tables.bundle)
+
+
 def test_hidden_paths_go_the_whole_way(way: Way, tables: Tables, monkeypatch) -> None:
     monkeypatch.setenv(KEY, SECRET)
     bundle = way.tables.bundle

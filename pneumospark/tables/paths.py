@@ -61,6 +61,14 @@ def as_listed(table: DataFrame, listed: DataFrame, show: Show) -> DataFrame:
     )
 
 
+def check_kind(table: DataFrame, show: Show, uri: str) -> None:
+    """Raise ConfigError where a table keeps paths in the other way: a file would be two files in it."""
+    first = table.select("path").head()
+    if first and first["path"].startswith(HASHED) == (show is str):
+        kept, asked = ("hashed", "plain") if show is str else ("plain", "hashed")
+        raise ConfigError(f"{uri} keeps paths {kept}: expected --paths {kept}, got {asked}; or name a new table")
+
+
 def check_key(listed: DataFrame, key: bytes | None) -> None:
     """Raise ConfigError, before anything is read, where names say that files are DICOM and there is no key."""
     if key is None and (count := listed.where(F.col("path").rlike(DICOM_NAMES)).count()):
