@@ -1,7 +1,7 @@
 """A DAG for Airflow 3 that scores each night; put it into Airflow's dags folder.
 
-It needs apache-airflow-providers-apache-spark and a connection `spark_default`: Spark's master, local[*] or yarn; for
-YARN's cluster mode with {"deploy-mode": "cluster"} as extra. PNEUMOSPARK_HOME says where the checkout is.
+It needs apache-airflow-providers-apache-spark and a connection `spark_default`: Spark's master, local[*] or yarn, which
+the job asks from this machine (client mode), where its settings lie. PNEUMOSPARK_HOME says where the checkout is.
 """
 
 import os

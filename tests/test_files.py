@@ -18,7 +18,7 @@ from pneumospark.io.dataset import _petastorm_url
 from pneumospark.io.drivers import Hdfs
 from pneumospark.io.files import Entry, Store, canonical, plain, resolve, scheme_of
 from pneumospark.io.s3 import S3
-from pneumospark.io.walks import Local
+from pneumospark.io.walks import LocalFileSystem
 
 STORE = Store()
 NAMES = (
@@ -159,7 +159,7 @@ def test_an_object_whose_answers_are_cut_short_is_one_file(monkeypatch: pytest.M
         server.shutdown()
 
 
-@pytest.mark.parametrize("kind", [Local, Hdfs, S3])
+@pytest.mark.parametrize("kind", [LocalFileSystem, Hdfs, S3])
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     error: list[OSError] = [ConnectionError("reset")]
 

@@ -19,7 +19,7 @@ from conftest import SHARES, SIDE, SPEC
 from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
-from pneumospark.errors import ConfigError, SourceError, TableError
+from pneumospark.errors import SourceError, TableError
 from pneumospark.io import drivers, files, tables
 from pneumospark.io.copies import Copies
 from pneumospark.io.files import Store, plain
@@ -383,8 +383,14 @@ def test_python_writes_to_s3_as_spark_is_told_to(s3: Place, spark: SparkSession,
         kms = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:of-the-house"}
         assert files.store_of(spark).options["s3a"]["s3_additional_kwargs"] == kms
         hadoop.set("fs.s3a.encryption.algorithm", "SSE-C")
-        with pytest.raises(ConfigError, match=r"encryption\.algorithm: expected one of AES256, .*, got SSE-C"):
-            files.store_of(spark)
+        refusing = files.store_of(spark)
+        with pytest.raises(SourceError, match=r"encryption\.algorithm: expected one of AES256, .*, got SSE-C"):
+            refusing.put(s3.uri("told", "b"), b"1")
+        assert refusing.exists(f"file://{tmp_path}")  # a job without S3 has nothing to do with it
+        (tmp_path / "broken.jceks").write_bytes(b"no key store")
+        hadoop.set("hadoop.security.credential.provider.path", f"localjceks://file{tmp_path}/broken.jceks")
+        with pytest.raises(SourceError, match=r"credential\.provider\.path cannot be read: .*Exception"):
+            files.store_of(spark).exists(s3.uri("told", "a"))
     finally:
         for name in (*said, "fs.s3a.encryption.key"):
             hadoop.unset(name)

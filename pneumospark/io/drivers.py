@@ -10,9 +10,9 @@ import fsspec
 from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
 from hdfs_native.fsspec import HdfsFileSystem
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from pneumospark.errors import ConfigError
 from pneumospark.io.walks import Complete
 
 S3_SCHEMES = ("s3a", "s3", "s3n")
@@ -20,9 +20,11 @@ S3_KEYS = {
     "fs.s3a.access.key": "key",
     "fs.s3a.secret.key": "secret",
     "fs.s3a.session.token": "token",
-    "fs.s3a.endpoint": "endpoint_url",
 }
-"""What s3fs calls the settings that Spark has for s3a; the first three may lie in a Hadoop credential store."""
+"""What s3fs calls the secrets that Spark has for s3a."""
+
+REFUSED = "refused"
+"""In a driver's options: why it must not be used."""
 
 S3_ENCRYPTION = {"AES256": "AES256", "SSE-KMS": "aws:kms", "DSSE-KMS": "aws:kms:dsse"}
 """What S3 itself calls the ways of encrypting that s3a knows, where S3 does it and keeps the keys."""
@@ -87,17 +89,14 @@ def hdfs(authority: str, settings: Mapping[str, str]) -> fsspec.AbstractFileSyst
 
 
 def options_of(spark: SparkSession) -> dict[str, dict[str, Any]]:
-    """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets.
-
-    Raises ConfigError where S3 is to be written in a way that is Spark's only.
-    """
+    """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets."""
     spark._jvm.org.apache.hadoop.hdfs.HdfsConfiguration.init()  # type: ignore[union-attr] # reads hdfs-site.xml
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     namenodes = {
         prefix + key: value for prefix in NAMENODES for key, value in hadoop.getPropsWithPrefix(prefix).items()
     }
     default = (hadoop.get("fs.defaultFS") or "").removeprefix("hdfs://").strip("/")
-    return {**dict.fromkeys(S3_SCHEMES, _s3(hadoop)), "hdfs": {"default": default, "namenodes": namenodes}}
+    return {**dict.fromkeys(S3_SCHEMES, _s3(spark._jvm, hadoop)), "hdfs": {"default": default, "namenodes": namenodes}}
 
 
 def within(seconds: float, call: Callable[[], bool]) -> bool:
@@ -122,28 +121,33 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {re.split(LINE_END, str(error).strip())[0]}"
 
 
-def _s3(hadoop: Any) -> dict[str, Any]:
+def _s3(java: Any, hadoop: Any) -> dict[str, Any]:
     # Listings must not be kept: a job asks again for what it, or another one, has written since.
     options: dict[str, Any] = {"use_listings_cache": False}
-    options |= {name: value for key, name in S3_KEYS.items() if (value := _secret(hadoop, key))}
-    if options.get("endpoint_url") == AWS_ENDPOINT:
-        del options["endpoint_url"]
-    if "://" not in (endpoint := options.get("endpoint_url", "://")):
+    endpoint = hadoop.getTrimmed("fs.s3a.endpoint") or AWS_ENDPOINT
+    if endpoint != AWS_ENDPOINT:
         secure = hadoop.get("fs.s3a.connection.ssl.enabled") != "false"
-        options["endpoint_url"] = f"{'https' if secure else 'http'}://{endpoint}"
+        options["endpoint_url"] = endpoint if "://" in endpoint else f"{'https' if secure else 'http'}://{endpoint}"
     if region := hadoop.get("fs.s3a.endpoint.region"):
         options["client_kwargs"] = {"region_name": region}
     if hadoop.get("fs.s3a.path.style.access") == "true":
         options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
-    if way := hadoop.get("fs.s3a.encryption.algorithm"):
-        if way not in S3_ENCRYPTION:
-            raise ConfigError(f"fs.s3a.encryption.algorithm: expected one of {', '.join(S3_ENCRYPTION)}, got {way}")
-        key = _secret(hadoop, "fs.s3a.encryption.key") if way != "AES256" else ""
-        asked = {"ServerSideEncryption": S3_ENCRYPTION[way], "SSEKMSKeyId": key}
-        options["s3_additional_kwargs"] = {name: value for name, value in asked.items() if value}
+    # What is wrong here is said where S3 is used, and only there.
+    try:
+        options |= {name: value for key, name in S3_KEYS.items() if (value := _secret(java, hadoop, key))}
+        if way := hadoop.get("fs.s3a.encryption.algorithm"):
+            key = "" if way == "AES256" else _secret(java, hadoop, "fs.s3a.encryption.key")
+            asked = {"ServerSideEncryption": S3_ENCRYPTION[way], "SSEKMSKeyId": key}
+            options["s3_additional_kwargs"] = {name: value for name, value in asked.items() if value}
+    except KeyError:
+        known = ", ".join(S3_ENCRYPTION)
+        options[REFUSED] = f"fs.s3a.encryption.algorithm: expected one of {known}, got {way}"
+    except Py4JJavaError as error:
+        options[REFUSED] = f"hadoop.security.credential.provider.path cannot be read: {error.java_exception}"
     return options
 
 
-def _secret(hadoop: Any, key: str) -> str:
+def _secret(java: Any, hadoop: Any, key: str) -> str:
     """A setting, or what a credential store (hadoop.security.credential.provider.path) keeps under its name."""
-    return "".join(hadoop.getPassword(key) or "")
+    found = hadoop.getPassword(key)
+    return str(java.java.lang.String.valueOf(found)).strip() if found else ""

@@ -19,13 +19,16 @@ import fsspec
 from pyspark.sql import SparkSession
 
 from pneumospark.errors import DecodeError, SourceError
-from pneumospark.io.drivers import FAILURES, S3_SCHEMES, hdfs, options_of, said, within
+from pneumospark.io.drivers import FAILURES, REFUSED, S3_SCHEMES, hdfs, options_of, said, within
 from pneumospark.io.s3 import S3
-from pneumospark.io.walks import Local
+from pneumospark.io.walks import LocalFileSystem
 
 DEADLINE = 40.0
 """Seconds for the first word of a store: drivers wait for ever for a server that takes the call and says nothing."""
 
+
+TIMES = datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
+"""What pandas can hold. Times outside, such as the year 1601 of a share that knows none, count as the epoch."""
 
 _OPEN: dict[tuple[int, str, str, str], fsspec.AbstractFileSystem] = {}
 
@@ -65,9 +68,11 @@ class Store:
             if scheme == "hdfs":
                 made = hdfs(authority, options.get("namenodes", {}))
             elif scheme in S3_SCHEMES:
+                if refused := options.pop(REFUSED, ""):
+                    raise SourceError(f"{uri}: {refused}")
                 made = S3(**options)
             elif scheme == "file":
-                made = Local(**options)
+                made = LocalFileSystem(**options)
             else:
                 made = fsspec.filesystem(scheme, **options)
             return _OPEN.setdefault(key, made)
@@ -280,7 +285,7 @@ def _local_entries(uri: str) -> Iterator[Entry]:
                     if not os.path.lexists(entry.path):
                         continue  # taken away since the listing began: another process's lock, a file moved on
                     stat, is_folder = entry.stat(follow_symlinks=False), False  # a link to nowhere: reading says so
-                yield Entry(_uri(entry.path, uri), is_folder, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+                yield Entry(_uri(entry.path, uri), is_folder, stat.st_size, _told(stat.st_mtime))
     except OSError as error:
         raise SourceError(f"{uri}: cannot be listed: {said(error)}") from error
 
@@ -296,4 +301,9 @@ def modified(info: Mapping[str, Any]) -> datetime:
     value = next((info[key] for key in ("mtime", "LastModified", "modification_time") if info.get(key)), 0)
     if isinstance(value, datetime):
         return value.astimezone(UTC)
-    return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)  # HDFS counts milliseconds
+    return _told(value / 1000 if value > 1e11 else value)  # HDFS counts milliseconds
+
+
+def _told(seconds: float) -> datetime:
+    is_known = TIMES[0].timestamp() <= seconds < TIMES[1].timestamp()
+    return datetime.fromtimestamp(seconds if is_known else 0, UTC)

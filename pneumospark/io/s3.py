@@ -11,11 +11,8 @@ from s3fs import S3FileSystem
 
 from pneumospark.io.walks import Complete
 
-AWS = "https://s3.amazonaws.com"
-"""Where s3fs asks when it knows no region."""
-
-OF_AWS = r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com(\.cn)?"
-"""Where pyarrow's client asks by itself, in a region that it was told."""
+AWS = r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com(\.cn)?"
+"""Where pyarrow's client asks by itself, in the region that it was told."""
 
 
 class S3(Complete, S3FileSystem):  # type: ignore[misc]
@@ -42,8 +39,9 @@ class S3(Complete, S3FileSystem):  # type: ignore[misc]
         self.connect()
         found = self.s3.meta  # where s3fs itself asks, by its settings, the environment or ~/.aws/config
         region = self.client_kwargs.get("region_name") or os.environ.get("AWS_REGION")
-        if not region:  # of a bucket of AWS, where s3fs is led by AWS itself, or of another store, which ignores it
-            region = fs.resolve_s3_region(bucket) if found.endpoint_url == AWS else found.region_name
-        endpoint = None if re.fullmatch(OF_AWS, found.endpoint_url) else found.endpoint_url
+        is_aws = re.fullmatch(AWS, found.endpoint_url)
+        if not region:  # that of the bucket, where s3fs is led by AWS itself; other stores take what s3fs says
+            region = fs.resolve_s3_region(bucket) if is_aws else found.region_name
+        endpoint = None if is_aws else found.endpoint_url
         account = {"access_key": self.key, "secret_key": self.secret, "session_token": self.token}
         return fs.S3FileSystem(**account, endpoint_override=endpoint, region=region)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations import local
 
 
 class Complete:
@@ -15,8 +15,8 @@ class Complete:
         yield from super().walk(path, maxdepth, topdown, **options)  # type: ignore[misc]
 
 
-class Local(Complete, LocalFileSystem):  # type: ignore[misc]
-    """The disks of this machine."""
+class LocalFileSystem(Complete, local.LocalFileSystem):  # type: ignore[misc]
+    """The disks of this machine; pyarrow, which has a faster driver of its own for them, goes by this very name."""
 
 
 def _unless_gone(error: OSError) -> None:
