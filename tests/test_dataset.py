@@ -361,10 +361,10 @@ def test_a_split_of_one_label_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_table_and_another_table_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label, split,"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label"):
         stock(tmp_path / "absent")
     write(tmp_path, "r1", "train", [{"image_id": "0", "label": "normal"}])
-    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label, split,"):
+    with pytest.raises(TableError, match="expected a table with the columns image_id, patient_id, run_id, label"):
         stock(tmp_path)
 
 
