@@ -7,8 +7,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import images
@@ -19,12 +21,14 @@ from conftest import SHARES, SIDE, SPEC
 from processes import ROOT, SMALL, SPARK_HOME, environment, wait_for
 from pyspark.sql import SparkSession
 
-from pneumospark.errors import SourceError, TableError
+from pneumospark.errors import DecodeError, SourceError, TableError
 from pneumospark.io import drivers, files, tables
 from pneumospark.io.copies import Copies
+from pneumospark.io.drivers import Hdfs
 from pneumospark.io.files import Store, plain
 from pneumospark.io.s3 import S3
 from pneumospark.io.stock import take_stock
+from pneumospark.io.walks import LocalFileSystem
 from pneumospark.schemas import IMAGES
 
 pytestmark = pytest.mark.stores
@@ -409,6 +413,56 @@ def test_keys_with_an_empty_folder_are_refused_not_lost(monkeypatch: pytest.Monk
     monkeypatch.setattr("s3fs.S3FileSystem.ls", lambda *_, **__: listed)
     with pytest.raises(SourceError, match=r"expected no keys with '//' in them, found xray/empty//"):
         list(Store().list_folder("s3a://xray/empty"))
+
+
+def test_an_object_whose_answers_are_cut_short_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = b"<ListBucketResult><Contents><Key>x/a.png</Key><Size>100</Size></Contents></ListBucketResult>"
+
+    class Answers(BaseHTTPRequestHandler):
+        """An S3 of one object of 100 bytes, of which it gives 50."""
+
+        def do_HEAD(self) -> None:
+            self.answer(b"", 100)
+
+        def do_GET(self) -> None:
+            body = listing if "list-type" in self.path else b"x" * 50
+            self.answer(body, len(listing) if body is listing else 100)
+
+        def answer(self, body: bytes, length: int) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        store = Store({"s3a": {"key": "k", "secret": "s", "endpoint_url": endpoint, "use_listings_cache": False}})
+        with pytest.raises(DecodeError, match=r"unreadable: ClientPayloadError: .*received 50 of 100 bytes"):
+            store.read("s3a://b/x/a.png")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", [LocalFileSystem, Hdfs, S3])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    error: list[OSError] = [ConnectionError("reset")]
+
+    def ls(path: str, **_: object) -> list[dict[str, Any]]:
+        if path.endswith("/r1"):
+            raise error[0]
+        return [{"name": f"{path}/{name}", "type": kind} for name, kind in (("r1", "directory"), ("a", "file"))]
+
+    filesystem = kind(host="127.0.0.1", port=1) if kind is Hdfs else kind()
+    monkeypatch.setattr(filesystem, "ls", ls)
+    with pytest.raises(ConnectionError, match="reset"):
+        list(filesystem.walk("/t"))
+    error[0] = FileNotFoundError("another run took away what it needs no more")
+    assert [files for _, _, files in filesystem.walk("/t")] == [["a"]]
 
 
 @pytest.mark.parametrize("scheme", ["s3a", "hdfs"])
