@@ -24,9 +24,8 @@ PATIENT_IN_NAME = (
     # Kermany et al. 2018 (doi:10.17632/rscbjbr9sj.2): person12_bacteria_34, and IM-0115-0001, NORMAL2-IM-0666-0001-0002
     re.compile(r"(?P<patient>person\d+)_(?P<finding>bacteria|virus)_\d+"),
     re.compile(r"(?P<patient>(?:NORMAL\d*-)?IM-\d+)(?:-\d+)+"),
-    # their later release: BACTERIA-1351146-0002, NORMAL-1049278-0001
-    re.compile(r"(?P<patient>(?P<finding>BACTERIA|VIRUS)-\d+)-\d{4}"),
-    re.compile(r"(?P<patient>NORMAL-\d+)-\d{4}"),
+    # their later release, disease, patient, image: BACTERIA-1351146-0002, NORMAL-1049278-0001
+    re.compile(r"(?:(?P<finding>BACTERIA|VIRUS)|NORMAL)-(?P<patient>\d+)-\d{4}"),
     # NIH ChestX-ray14: 00000013_005
     re.compile(r"(?P<patient>\d{8})_\d{3}"),
     # the drawings of pneumospark.synthetic

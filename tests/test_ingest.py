@@ -287,6 +287,29 @@ def test_the_files_of_a_patient_without_a_split_join_those_with_one(tables: Tabl
     assert {row["label"] for row in rows(tables.images)} == {"normal"}
 
 
+def test_blanks_in_a_manifest_are_nothing(tables: Tables, tmp_path: Path) -> None:
+    lines = ["path, label, patient_id, split, subtype, findings", *(f"{n}.png, normal, , , viral, " for n in range(20))]
+    files = {f"{number}.png": png(number) for number in range(20)} | {"20.png": png(20)}
+    source = write(tmp_path / "s", {"manifest.csv": "\n".join([*lines, "20.png, , , "]).encode(), **files})
+    summary = tables.ingest(source)
+    assert (summary["images"], summary["files_without_label"]) == (21, 1)
+    found = by_name(tables.images)
+    assert found["3.png"]["patient_id"] is None and found["20.png"]["findings"] == []
+    assert list(found["3.png"]["findings"]) == ["viral"]
+
+
+def test_patients_with_equal_bytes_stay_together_where_some_files_are_given_as_no_test(
+    tables: Tables, tmp_path: Path
+) -> None:
+    one, two = (next(name[:13] for name in of_split(split)) for split in ("train", "validation"))
+    lines = [f"{name}{n}.png,normal,{name},{'train_val' * (n == 1)}" for name in (one, two) for n in (1, 2)]
+    pictures = (png(0), png(1), png(0), png(2))
+    files = {line.partition(",")[0]: picture for line, picture in zip(lines, pictures, strict=True)}
+    manifest = "\n".join(["path,label,patient_id,split", *lines]).encode()
+    assert tables.ingest(write(tmp_path / "s", {"manifest.csv": manifest, **files}))["images"] == 4
+    assert len(set(splits(tables).values())) == 1
+
+
 def test_no_share_for_files_that_are_given_as_no_test(tables: Tables, tmp_path: Path) -> None:
     source = write(tmp_path / "s", {"train/NORMAL/a.png": png(1), "test/NORMAL/b.png": png(2)})
     with pytest.raises(Exception, match="--shares: expected some of train or validation for files given as no test"):

@@ -24,9 +24,9 @@ names = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size
         ("scan.png", Labels()),
         ("train/scan.png", Labels(None, None, (), "train")),
         ("train_val/NORMAL/x.png", Labels(None, "normal", (), DEVELOPMENT)),
-        ("train/PNEUMONIA/BACTERIA-1351146-0002.jpeg", Labels("BACTERIA-1351146", "pneumonia", ("bacteria",), "train")),
-        ("PNEUMONIA/VIRUS-355597-0002.jpeg", Labels("VIRUS-355597", "pneumonia", ("virus",))),
-        ("NORMAL/NORMAL-1049278-0001.jpeg", Labels("NORMAL-1049278", "normal")),
+        ("train/PNEUMONIA/BACTERIA-1351146-0002.jpeg", Labels("1351146", "pneumonia", ("bacteria",), "train")),
+        ("PNEUMONIA/VIRUS-355597-0002.jpeg", Labels("355597", "pneumonia", ("virus",))),
+        ("NORMAL/NORMAL-1049278-0001.jpeg", Labels("1049278", "normal")),
         ("NORMAL/person12_bacteria_3", Labels("person12", "normal", ("bacteria",))),
     ],
 )

@@ -67,7 +67,7 @@ def manifest(table: DataFrame) -> DataFrame:
     _expect(table := _as_manifest(table), MANIFEST_COLUMNS[:1], "manifest")
 
     def text(*names: str) -> Column:
-        found = (F.trim(_text(table, name)) for name in names if name in table.columns)
+        found = (F.nullif(F.trim(_text(table, name)), F.lit("")) for name in names if name in table.columns)
         return F.coalesce(*found, F.lit(None).cast("string"))
 
     splits = F.create_map(*(F.lit(word) for pair in GIVEN_SPLITS.items() for word in pair))

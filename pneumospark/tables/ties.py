@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pandas as pd
 from pyspark.sql import DataFrame, Window
@@ -32,23 +33,28 @@ def ties(files: DataFrame, done: DataFrame, read: Read, rules: Rules, dicom: boo
     stored = done.select(*COLUMNS, F.coalesce("patient_id", "image_id").alias("group"))
     readable = files.where(F.col("length") <= largest(rules.max_pixels))
     twins = _twins(_hashed(_suspects(readable, stored, dicom), read, rules), stored)
-    known = _agreed(files, rules) | ({} if stored.isEmpty() else _known(files, stored, twins, rules))
-    return tie(twins, known, lambda group, given: split_for(group, given, rules))
+    given = _given(files, rules)
+    known = {} if stored.isEmpty() else _known(files, stored, twins, rules)
+    fixed = {group: word for group, word in given.items() if word in SPLITS} | known
+    found = tie(twins, fixed, lambda group, word: split_for(group, word, rules))
+    drawn = {group: split_for(group, DEVELOPMENT, rules) for group, word in given.items() if word == DEVELOPMENT}
+    return replace(found, splits=drawn | dict(found.splits))
 
 
-def _agreed(files: DataFrame, rules: Rules) -> dict[str, str]:
-    """One split for each patient of whom folders or lists give some new files a split and others none or another word.
+def _given(files: DataFrame, rules: Rules) -> dict[str, str]:
+    """What counts for a patient of whom folders or lists give new files different words, or some of them none.
 
-    Where they give two splits, nobody could say which: the leak check fails the job.
+    It is the split that they give, else "development". Where they give two splits, nobody could say which, and of
+    DICOM files it is the header that names the patient: there the leak check fails the job.
     """
-    given = F.array_sort(F.collect_set(F.coalesce("given_split", F.lit(""))))
-    told = files.where("patient_id is not null").groupBy("patient_id").agg(given.alias("given"))
-    agreed = {}
-    for patient, words in told.where(F.size("given") > 1).collect():
-        splits, group = [word for word in words if word in SPLITS], str(patient_for(None, patient, rules))
+    words = F.array_sort(F.collect_set(F.coalesce("given_split", F.lit(""))))
+    told = files.where("patient_id is not null").groupBy("patient_id").agg(words.alias("words"))
+    given = {}
+    for patient, words_of_one in told.where(F.size("words") > 1).collect():
+        splits = [word for word in words_of_one if word in SPLITS]
         if len(splits) < 2:
-            agreed[group] = splits[0] if splits else split_for(group, DEVELOPMENT, rules)
-    return agreed
+            given[str(patient_for(None, patient, rules))] = splits[0] if splits else DEVELOPMENT
+    return given
 
 
 def _suspects(files: DataFrame, stored: DataFrame, dicom: bool) -> DataFrame:
