@@ -430,6 +430,18 @@ def test_many_row_groups_are_read_by_one_shard_each(tmp_path: Path, monkeypatch:
     assert read == [32, 32, 32]
 
 
+def test_shards_are_of_the_row_groups_that_petastorm_counts(tmp_path: Path) -> None:
+    """Those of another version, too, of which no row is given."""
+    write(tmp_path, "r0", "train", [row(200 + number, spec="other") for number in range(4)])
+    for first, split in ((0, "train"), (28, "validation")):
+        write(tmp_path, "r1", split, [row(first + number) for number in range(28)])
+    found = take_stock(f"file://{tmp_path}", "pixels", Store(), "abc")
+    feeds = [Feed(found, "train", SHAPE, Store(), 0, shard=Shard(index, 2)) for index in range(2)]
+    passes = [[len(y) for _, y in feed.batches(8)] for feed in feeds]
+    assert len(passes[0]) == len(passes[1]) and sum(map(sum, passes)) == 28
+    found.check("train", sum((feed.seen[-1] for feed in feeds), Census()))
+
+
 def test_a_shard_that_lost_rows_is_seen_in_the_sum(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     feeds = shards(table, 2)
     numbers(feeds[0].batches(8))

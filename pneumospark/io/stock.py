@@ -63,7 +63,7 @@ class Stock:
     unlabelled: int  # rows of other labels or none, void ones left out
     length: int  # bytes of a row's pixels, numbers of its features
     groups: dict[str, tuple[Group, ...]]  # by split: its row groups in the order of the files' paths
-    runs: tuple[str, ...]  # of `extract`: those that come later are for another training
+    runs: tuple[str, ...]  # all of `extract` that there were: those that come later are for another training
     stale: frozenset[tuple[str, str]]  # run_id and image_id of rows that `extract` has declared void
     target: Target = BINARY  # which says what rows are labelled
 
@@ -106,7 +106,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
         raise TableError(f"{uri}: expected rows of {key} {version}, found {found}")
     held = [group for fragment in files.get_fragments() for group in fragment.row_groups]
     table["group"] = np.repeat(np.arange(len(held)), [group.num_rows for group in held])  # a table keeps their order
-    split_of_group = table.groupby("group")["split"].first()
+    split_of_group, runs = table.groupby("group")["split"].first(), tuple(sorted(table["run_id"].unique()))
     table = table[table[key] == version]
     table = table[counts(table["run_id"].to_numpy(), table["image_id"].to_numpy(), stale)]
     encoded = target.encode(*told(table))
@@ -128,8 +128,7 @@ def take_stock(uri: str, column: str, store: Store, version: str | None = None, 
     }
     one = files.head(1, columns=[column], filter=field(key) == version)
     length = len(one[column][0].as_py())
-    unlabelled, runs = len(table) - len(rows), tuple(sorted(table["run_id"].unique()))
-    return Stock(uri, column, version, census, labels, unlabelled, length, groups, runs, stale, target)
+    return Stock(uri, column, version, census, labels, len(table) - len(rows), length, groups, runs, stale, target)
 
 
 def _check_no_leak(rows: pd.DataFrame, uri: str) -> None:
