@@ -66,7 +66,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     columns = {*LISTED.names, *COLUMNS, "run_id"}
     # Kept before the first look at it, which would read the whole table a second time.
     done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
-    paths.check_kind(done, show, images_uri)
+    paths.check_kind(done, listed, show, images_uri)
     if is_first := done.isEmpty():
         done = done.unpersist()  # and Spark leaves out the joins with it
     refusals = of_stage(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), "ingest")

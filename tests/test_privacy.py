@@ -126,11 +126,12 @@ def test_a_table_keeps_paths_in_one_way(tables: Tables, hospital: Path, way: Way
     """Else a file would be two in it: the row of a changed file would never be void."""
     monkeypatch.setenv(KEY, SECRET)
     tables.ingest(hospital, "--layout", "dicom")
-    with pytest.raises(ConfigError, match=r"images keeps paths plain: expected --paths plain, got hashed"):
+    with pytest.raises(ConfigError, match="images keeps paths plain, these would be hashed: see --paths"):
         tables.ingest(hospital, "--layout", "dicom", "--paths", "hashed")
     tables.score(way.corpus, way.tables.bundle, "--paths", "hashed")
-    with pytest.raises(ConfigError, match=r"predictions keeps paths hashed: expected --paths hashed, got plain"):
-        tables.score(way.corpus, way.tables.bundle)
+    for more in (("--source", way.corpus), ("--images", way.tables.images)):
+        with pytest.raises(ConfigError, match="predictions keeps paths hashed, these would be plain: see --paths"):
+            tables.score_from(*more, "--bundle", way.tables.bundle)
 
 
 def test_hidden_paths_go_the_whole_way(way: Way, tables: Tables, monkeypatch) -> None:

@@ -66,8 +66,7 @@ def planned(job: Job) -> Plan:
         recent = listed.count() if config.since else found
     with time("choosing"):
         done = read(spark, canonical(config.predictions), PREDICTIONS, missing_ok=True)
-        if not origin.is_table:  # whose paths are kept as they are
-            paths.check_kind(done, show, config.predictions)
+        paths.check_kind(done, everything, show, config.predictions)
         done = current(done.where(F.col("model_id") == model.model_id))
         refusals = of_stage(read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True), "score")
         refusals = settled(refused_now(refusals, done), config.retry_quarantine)

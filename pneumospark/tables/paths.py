@@ -61,12 +61,15 @@ def as_listed(table: DataFrame, listed: DataFrame, show: Show) -> DataFrame:
     )
 
 
-def check_kind(table: DataFrame, show: Show, uri: str) -> None:
-    """Raise ConfigError where a table keeps paths in the other way: a file would be two files in it."""
-    first = table.select("path").head()
-    if first and first["path"].startswith(HASHED) == (show is str):
-        kept, asked = ("hashed", "plain") if show is str else ("plain", "hashed")
-        raise ConfigError(f"{uri} keeps paths {kept}: expected --paths {kept}, got {asked}; or name a new table")
+def check_kind(table: DataFrame, files: DataFrame, show: Show, uri: str) -> None:
+    """Raise ConfigError where a table keeps paths in another way than those of `files`, as shown, would be kept.
+
+    A file would be two files in it. All of a table's paths are of one kind, so one tells.
+    """
+    kept, given = table.select("path").head(), files.select("path").head()
+    if kept and given and kept["path"].startswith(HASHED) != (asked := show(given["path"]).startswith(HASHED)):
+        kinds = ("plain", "hashed") if asked else ("hashed", "plain")
+        raise ConfigError(f"{uri} keeps paths {kinds[0]}, these would be {kinds[1]}: see --paths, or name a new table")
 
 
 def check_key(listed: DataFrame, key: bytes | None) -> None:
