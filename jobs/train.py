@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = stock.version if config.features else backbone.identity if backbone else None
-    if backbone and backbone.knows_others(facts["data"]["splits"]):
+    if backbone and backbone.knows_others(facts["data"]["splits"], config.target):
         log.warning(
             "train: backbone %s has learnt from other rows; where images or patients of today's validation are among "
             "them, figures and threshold are too good to be true",
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> Counts:
     if model_id := bundle.trained_already(target, facts, store):
         _end(config, bundle.Checkpoint(target, facts, store), store)  # what a kill may have left to do
         return {"bundle": target, "model_id": model_id, "rows": rows, "epochs": 0}
+    bundle.check_writable(target, store)
     shape = spec.shape if config.prepared else (stock.length,)
     build = partial(_network, config, shape, backbone, members)
     return {"bundle": target, "rows": rows} | _train(config, stock, shape, build, facts, store)

@@ -153,6 +153,16 @@ def test_members_must_have_learnt_from_the_same_rows(uri: str) -> None:
         bundle.check_members([same, other], SPEC, data("1"), uris)
 
 
+def test_a_backbone_that_knows_other_rows_is_known(uri: str) -> None:
+    def rows(train: str, test: str) -> dict[str, Any]:
+        return {split: {"rows": 1, "digest": digest} for split, digest in (("train", train), ("test", test))}
+
+    bundle.write(uri, model(), facts(data={"splits": rows("1", "9")}), STORE)
+    found = backbones.find(uri, STORE)
+    assert not found.knows_others(rows("1", "8"), "pneumonia")  # nothing has learnt from its test images
+    assert found.knows_others(rows("2", "9"), "pneumonia") and not found.knows_others(rows("2", "9"), "kind")
+
+
 def test_loading_runs_no_code(tmp_path: Path) -> None:
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "lambda.keras")

@@ -12,7 +12,7 @@ from conftest import Tables, Way, call, rows
 from PIL import Image
 from processes import ROOT, environment
 
-from pneumospark.errors import BundleError, ConfigError
+from pneumospark.errors import BundleError, ConfigError, SourceError
 
 pytestmark = [pytest.mark.spark, pytest.mark.tensorflow]
 
@@ -50,6 +50,13 @@ def test_the_benchmark_of_the_feed_runs(ingested: Way) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert 0 < said["waiting"] < 1 and said["ratio"] == pytest.approx(said["feed"] / said["pyarrow"], abs=0.002)
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_training(way: Way, tables: Tables) -> None:
+    tables.folder.mkdir()
+    (tables.folder / "file").write_text("where a folder was to be")
+    with pytest.raises(SourceError, match=r"file/bundle/\.probe-.*: cannot be written: NotADirectoryError"):
+        way.tables.train("--bundle", tables.folder / "file" / "bundle", "--epochs", "1")
 
 
 def test_one_member_is_no_ensemble(way: Way, tables: Tables) -> None:

@@ -20,17 +20,20 @@ from pneumospark.spec import ImageSpec
 class Backbone:
     """A model that can make features: `identity` names its content; `path` is a local copy, None for an application.
 
-    `splits`: of a bundle, the rows that it has learnt from and was validated on, as `Stock.facts` tells them.
+    `splits`: of a bundle, the rows that it has learnt from and was validated on, as `Stock.facts` tells them for its
+    `target`.
     """
 
     name: str
     identity: str
     path: Path | None
     splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    target: str = ""
 
-    def knows_others(self, splits: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether it has learnt from other rows than those of a table, of which some may be for validation today."""
-        return any(self.splits[split]["digest"] != splits.get(split, {}).get("digest") for split in self.splits)
+    def knows_others(self, splits: Mapping[str, Mapping[str, Any]], target: str) -> bool:
+        """Whether it has learnt for the same target from other rows, of which some may be for validation today."""
+        learnt = {split: rows["digest"] for split, rows in self.splits.items() if split != "test"}
+        return self.target == target and any(splits[split]["digest"] != digest for split, digest in learnt.items())
 
     def features_id(self, spec: ImageSpec) -> str:
         """The id of the features that it makes of images of a spec."""
@@ -56,7 +59,8 @@ def find(name: str, store: Store) -> Backbone:
     uri = canonical(name)
     if bundle.find(uri, store):
         found = bundle.read(uri, store)
-        return Backbone(name, found.model_id, found.folder / MODEL, (found.facts.get("data") or {}).get("splits", {}))
+        splits = (found.facts.get("data") or {}).get("splits", {})
+        return Backbone(name, found.model_id, found.folder / MODEL, splits, found.target.name)
     try:
         content = store.fetch(uri)
     except FAILURES as error:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ def trained_already(uri: str, asked: dict[str, Any], store: Store) -> str | None
                 "choose another folder"
             )
     return str(facts["model_id"])
+
+
+def check_writable(uri: str, store: Store) -> None:
+    """Raise SourceError, before hours of training, where nothing can be written into a bundle's folder."""
+    store.put(probe := f"{uri}/.probe-{secrets.token_hex(4)}", b"can this be written?")
+    store.remove(probe)
 
 
 def write(uri: str, model: Any, facts: dict[str, Any], store: Store, form: OpenvinoForm | None = None) -> str:
