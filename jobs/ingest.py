@@ -66,9 +66,10 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     columns = {*LISTED.names, *COLUMNS, "run_id"}
     # Kept before the first look at it, which would read the whole table a second time.
     done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
-    paths.check_kind(done, listed, show, images_uri)
-    if is_first := done.isEmpty():
+    if is_first := not (kept := done.select("path").head()):
         done = done.unpersist()  # and Spark leaves out the joins with it
+    else:
+        paths.check_kind(kept["path"], show is not str, images_uri)
     refusals = of_stage(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), "ingest")
     refusals = settled(refused_now(refusals, done), config.retry_quarantine)
     done, seen_uri = paths.as_listed(done, listed, show), f"{images_uri}/{SEEN_FOLDER}"

@@ -66,7 +66,10 @@ def planned(job: Job) -> Plan:
         recent = listed.count() if config.since else found
     with time("choosing"):
         done = read(spark, canonical(config.predictions), PREDICTIONS, missing_ok=True)
-        paths.check_kind(done, everything, show, config.predictions)
+        if kept := done.select("path").head():
+            (given,) = everything.select("path").take(1)
+            is_hashed = show(given["path"]).startswith(paths.HASHED)
+            paths.check_kind(kept["path"], is_hashed, config.predictions)
         done = current(done.where(F.col("model_id") == model.model_id))
         refusals = of_stage(read(spark, canonical(config.quarantine), QUARANTINE, missing_ok=True), "score")
         refusals = settled(refused_now(refusals, done), config.retry_quarantine)

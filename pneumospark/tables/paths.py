@@ -61,13 +61,12 @@ def as_listed(table: DataFrame, listed: DataFrame, show: Show) -> DataFrame:
     )
 
 
-def check_kind(table: DataFrame, files: DataFrame, show: Show, uri: str) -> None:
-    """Raise ConfigError where a table keeps paths in another way than those of `files`, as shown, would be kept.
+def check_kind(kept: str, asked: bool, uri: str) -> None:
+    """Raise ConfigError unless a table that has kept a path keeps it hashed where that is `asked`, else plain.
 
-    A file would be two files in it. All of a table's paths are of one kind, so one tells.
+    A file would be two files in it. All of a table's paths are of one kind, so any one tells.
     """
-    kept, given = table.select("path").head(), files.select("path").head()
-    if kept and given and kept["path"].startswith(HASHED) != (asked := show(given["path"]).startswith(HASHED)):
+    if kept.startswith(HASHED) != asked:
         kinds = ("plain", "hashed") if asked else ("hashed", "plain")
         raise ConfigError(f"{uri} keeps paths {kinds[0]}, these would be {kinds[1]}: see --paths, or name a new table")
 
