@@ -22,8 +22,8 @@ def split_of(group: str, shares: tuple[float, float, float], salt: str = "") -> 
     point = int.from_bytes(digest[:8], "big") / 2**64  # in [0, 1)
     train, validation, _ = check_shares(shares)
     if point < train:
-        return SPLITS[0]
-    return SPLITS[1] if point < train + validation else SPLITS[2]
+        return TRAIN
+    return VALIDATION if point < train + validation else TEST
 
 
 def check_shares(shares: tuple[float, ...]) -> tuple[float, float, float]:
