@@ -92,6 +92,13 @@ def test_pixels_and_labels_belong_together_and_are_exact(table: Path) -> None:
         assert (x.numpy()[:, 0, 0, 0] % 2 == y.numpy()).all()
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_tensorflow_takes_batches_as_they_lie(table: Path, seed: int | None) -> None:
+    """It copies each that begins at no multiple of 64 bytes: a third of the feed's time."""
+    rows = feed(table, seed)
+    assert {x.ctypes.data % 64 for x, _ in rows._batches(rows._sizes(3, 1), 8)} == {0}
+
+
 def test_validation_comes_in_the_order_of_the_files(table: Path) -> None:
     assert numbers(feed(table, None, "validation").batches(3)) == list(range(40, 48))
 

@@ -1,10 +1,12 @@
 """The order of rows within the feed's buffer: row groups mixed, and cut into batches."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Rows = tuple[NDArray[Any], NDArray[np.float32]]  # x: pixels or features of a row (n, k); y (n,) or (n, outputs)
@@ -17,15 +19,23 @@ class Mixture:
     groups: list[Rows]
     order: NDArray[np.int64]  # (n,) of 0..n-1, over the rows of all groups one after the other
 
-    def take(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` of the order, or to its end."""
-        chosen = self.order[start:stop]
+    def fill(self, x: NDArray[Any], y: NDArray[np.float32], start: int) -> int:
+        """Copy the rows from `start` of the order on into x and y; how many there were, or fitted."""
+        chosen = self.order[start : start + len(y)]
         ends = np.cumsum([len(y) for _, y in self.groups])
         places = np.searchsorted(ends, chosen, side="right")
-        x, y = (np.empty((len(chosen), *part.shape[1:]), part.dtype) for part in self.groups[0])
         for at, (place, row) in enumerate(zip(places.tolist(), (chosen - ends[places]).tolist(), strict=True)):
             x[at], y[at] = self.groups[place][0][row], self.groups[place][1][row]  # `row` counts from the group's end
-        return x, y
+        return len(chosen)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As numpy's, on a multiple of 64 bytes, from where TensorFlow takes an array as it lies, without a copy.
+
+    And of an allocator that keeps its pages: glibc gives those of a batch back to the kernel, and takes each anew.
+    """
+    buffer = pa.allocate_buffer(math.prod(shape) * dtype.itemsize, memory_pool=pa.mimalloc_memory_pool())
+    return np.frombuffer(buffer, dtype).reshape(shape)
 
 
 def mixed(groups: list[Rows], random: np.random.Generator) -> Mixture:
@@ -40,15 +50,15 @@ def cut(mixtures: Iterator[Mixture], sizes: Iterable[int]) -> Iterator[Rows]:
     """
     mixture, at = next(mixtures, None), 0
     for size in sizes:
-        parts: list[Rows] = []
-        while mixture and (lacking := size - sum(len(y) for _, y in parts)):
-            parts.append(mixture.take(at, at + lacking))
-            at += len(parts[-1][1])
+        if not mixture:
+            return
+        x, y = (_empty((size, *part.shape[1:]), part.dtype) for part in mixture.groups[0])
+        held = 0
+        while mixture and held < size:
+            filled = mixture.fill(x[held:], y[held:], at)
+            held, at = held + filled, at + filled
             if at == len(mixture.order):
                 mixture, at = next(mixtures, None), 0
-        if not parts:
-            return
-        x, y = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-        yield x, y
+        yield x[:held], y[:held]
     for _ in mixtures:
         pass
