@@ -63,6 +63,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         raise SourceError(f"--source {root}: expected image files, found none")
     paths.check_key(listed, rules.patient_key)
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
+    if lookup and layout.name == "manifest":
+        labels.check_names(lookup, listed, root)
     columns = {*LISTED.names, *COLUMNS, "run_id"}
     # Kept before the first look at it, which would read the whole table a second time.
     done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
@@ -82,6 +84,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
+        paths.check_patients(done, rules.patient_key, images_uri)
         rules = replace(rules, ties=ties(new, done, meter.read, rules, layout.name == "dicom"))
 
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0

@@ -46,15 +46,17 @@ class Labels:
 def from_path(relative: str) -> Labels:
     """Labels of a file in class folders, `[train|val|test/]NORMAL/name.jpeg`, from its path relative to the source.
 
-    The label is the nearest folder's name in lower case, none for a file that lies in the source itself or directly in
-    a split's folder. Patient and finding come from the name where it follows a known pattern; a name that follows none
-    has no patient, and the image then counts as a patient of its own.
+    The label is the nearest folder that names one of CLASSES, else the nearest folder, in lower case, and none for a
+    file that lies in the source itself or directly in a split's folder: a class's folder may have others below it,
+    by year or by patient. Patient and finding come from the name where it follows a known pattern; a name that follows
+    none has no patient, and the image then counts as a patient of its own.
     """
     *folders, name = PurePosixPath(relative).parts
     split = next((GIVEN_SPLITS[folder.lower()] for folder in folders if folder.lower() in GIVEN_SPLITS), None)
     classes = [folder.lower() for folder in folders if folder.lower() not in GIVEN_SPLITS]
     patient, findings = _from_name(PurePosixPath(name).stem)
-    return Labels(patient, classes[-1] if classes else None, findings, split)
+    nearest = [*classes[-1:], *(name for name in classes if name in CLASSES)]
+    return Labels(patient, nearest[-1] if nearest else None, findings, split)
 
 
 def _from_name(stem: str) -> tuple[str | None, tuple[str, ...]]:

@@ -417,6 +417,14 @@ def test_a_manifest_with_two_rows_for_a_file_is_refused(tables: Tables, tmp_path
         tables.ingest(source)
 
 
+def test_a_name_without_a_folder_that_two_files_have_is_refused(tables: Tables, tmp_path: Path) -> None:
+    table = MANIFEST + "a.png,PNEUMONIA,p1,,\nb.png,NORMAL,p2,,\n"
+    files = {"manifest.csv": table.encode(), "x/a.png": png(1), "y/b.png": png(2)}
+    tables.ingest(source := write(tmp_path / "s", files))
+    with pytest.raises(TableError, match=r"manifest: a.png: expected the name of one file, found .*x/a.png and .*z/a"):
+        tables.ingest(write(source, {"z/a.png": png(3)}))
+
+
 @pytest.mark.parametrize(
     ("row", "columns", "message"),
     [
@@ -475,7 +483,7 @@ def test_a_manifest_as_parquet_keeps_its_other_columns(tables: Tables, tmp_path:
         {
             "path": ["a.png", "b.png"],
             "label": ["NORMAL", "PNEUMONIA"],
-            "patient_id": [1, 2],
+            "patient_id": [12345678.0, None],  # as pandas keeps whole numbers where one is missing
             "findings": [["Normal"], ["Edema", "Mass"]],
             "age in `years`.": [7, None],
             "view": ["PA", "AP"],
@@ -490,7 +498,7 @@ def test_a_manifest_as_parquet_keeps_its_other_columns(tables: Tables, tmp_path:
         {"view": "AP"},
     ]
     assert [found[name]["findings"] for name in ("a.png", "b.png")] == [[], ["edema", "mass"]]
-    assert [found[name]["patient_id"] for name in ("a.png", "b.png")] == ["1", "2"]
+    assert [found[name]["patient_id"] for name in ("a.png", "b.png")] == ["12345678", None]
 
 
 def test_rows_without_a_file_and_files_without_a_row_are_listed(tables: Tables, tmp_path: Path) -> None:
@@ -564,6 +572,27 @@ def test_dicom_patients_are_told_apart_and_their_ids_stay_out(tables: Tables, tm
     stored = everything(tables)
     for secret in ("RAW-4711", "RAW-9999", images.NAME, images.BIRTH_DATE, images.ACCESSION, "secret-of-this-hospital"):
         assert secret.encode() not in stored
+
+
+def test_the_dicom_file_and_the_png_of_a_patient_are_one_group(tables: Tables, tmp_path: Path, monkeypatch) -> None:
+    """What comes to them as one patient's is in one split, whatever the format, and so is what comes later."""
+    monkeypatch.setenv(KEY, "secret")
+    names = [f"{suffix}-{n}.{suffix}" for n in range(12) for suffix in ("dcm", "png")]
+    table = "path,patient_id\n" + "".join(f"{name},p{name.split('-')[1].split('.')[0]}\n" for name in names)
+    files = {f"png-{n}.png": png(n) for n in range(12)}
+    files |= {f"dcm-{n}.dcm": images.dicom(GREY // 2 + 100 + n, PatientID=f"p{n}") for n in range(12)}
+    source = write(tmp_path / "s", {"manifest.csv": table.encode(), **files})
+    tables.ingest(source, "--shares", "0.4,0.3,0.3")
+    found = by_name(tables.images)
+    pairs = [(found[f"dcm-{n}.dcm"], found[f"png-{n}.png"]) for n in range(12)]
+    assert all((one["patient_id"], one["split"]) == (other["patient_id"], other["split"]) for one, other in pairs)
+    assert len({one["split"] for one, _ in pairs}) > 1
+    monkeypatch.delenv(KEY)
+    later = write(tmp_path / "later", {"manifest.csv": b"path,patient_id\nc.png,p1\n", "c.png": png(99)})
+    with pytest.raises(
+        ConfigError, match=r"keeps patients hidden by a secret, these would be as they are: expected PN"
+    ):
+        tables.ingest(later)
 
 
 @pytest.fixture

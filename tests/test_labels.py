@@ -66,9 +66,12 @@ def test_given_splits_in_any_case_and_above_or_below_the_class(folder: str) -> N
         assert (from_path(path).given_split, from_path(path).label) == (GIVEN_SPLITS[folder], "normal")
 
 
-def test_the_nearest_folder_is_the_label() -> None:
+def test_the_nearest_class_is_the_label_and_without_one_the_nearest_folder() -> None:
+    """Folders by year or by patient below a class are not the class: their images would teach nothing, in silence."""
     assert from_path("hospital/2026/PNEUMONIA/a.png").label == "pneumonia"
-    assert from_path("PNEUMONIA/2026/a.png").label == "2026"
+    assert from_path("train/PNEUMONIA/2026/DOE^JOHN/a.png").label == "pneumonia"
+    assert from_path("normal/other/a.png").label == "other"
+    assert from_path("COVID/2026/a.png").label == "2026"
 
 
 @settings(deadline=None)

@@ -144,9 +144,12 @@ def without_run_id(schema: StructType) -> StructType:
 
 
 def patient_for(header: dicom_header.DicomHeader | None, told: str | None, rules: Rules) -> str | None:
-    """The patient of the header or else of the layout; hidden for DICOM files, and where paths are."""
+    """The patient of the header or else of the layout; hidden wherever there is a key, which DICOM files need.
+
+    All files alike: the DICOM file and the PNG of one patient must be one group, and so in one split.
+    """
     patient = (header and header.patient_id) or told
-    return hidden(patient, rules.patient_key) if patient and (header or rules.show is not str) else patient
+    return hidden(patient, rules.patient_key) if patient and (header or rules.patient_key) else patient
 
 
 def _rows(batches: Iterable[pa.RecordBatch], read: Read, rules: Rules) -> Iterator[Row]:

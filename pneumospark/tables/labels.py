@@ -6,7 +6,7 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
-from pyspark.sql.types import ArrayType, StructType
+from pyspark.sql.types import ArrayType, FractionalType, StructType
 
 from pneumospark.errors import TableError
 from pneumospark.labels import CLASSES, DEVELOPMENT, GIVEN_SPLITS, NORMAL, OTHER, PNEUMONIA, from_path
@@ -56,6 +56,18 @@ def unmatched(rows: DataFrame, files: DataFrame, root: str) -> DataFrame:
         F.concat(F.lit(f"{root}/"), "relative").alias("path"), F.lit("labels").alias("found_in")
     )
     return alone.unionAll(named.join(rows, "relative", "left_anti").select("path", F.lit("source")))
+
+
+def check_names(rows: DataFrame, files: DataFrame, root: str) -> None:
+    """Raise TableError where rows that tell names without folders, as `_key` takes them, name several of `files`.
+
+    Its label and patient would go to each of them, whatever they show.
+    """
+    named = files.select("path", _key(root, rows).alias("relative")).join(rows, "relative", "left_semi")
+    found = named.groupBy("relative").agg(F.min("path").alias("one"), F.max("path").alias("other"))
+    if several := found.where("one <> other").limit(1).collect():
+        name, one, other = several[0]
+        raise TableError(f"manifest: {name}: expected the name of one file, found {one} and {other}: name folders too")
 
 
 def manifest(table: DataFrame) -> DataFrame:
@@ -195,9 +207,17 @@ def _extra(table: DataFrame, taken: Sequence[str]) -> Column:
 
 
 def _text(table: DataFrame, name: str) -> Column:
-    """A column as text, a list of it joined by "|", as CSV has it."""
-    is_list = isinstance(table.schema[name].dataType, ArrayType)
-    return F.array_join(name, "|") if is_list else F.col(name).cast("string")
+    """A column as text, a list of it joined by "|", as CSV has it.
+
+    pandas keeps whole numbers as 13.0 where any of them is missing: that is 13, on this night as on the next.
+    """
+    kind, column = table.schema[name].dataType, F.col(name)
+    if isinstance(kind, ArrayType):
+        return F.array_join(name, "|")
+    if isinstance(kind, FractionalType):
+        whole = F.when(column == F.floor(column), column.cast("bigint").cast("string"))
+        return F.coalesce(whole, column.cast("string"))
+    return column.cast("string")
 
 
 def _expect(table: DataFrame, columns: Sequence[str], name: str) -> None:

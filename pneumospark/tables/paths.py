@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -69,6 +70,20 @@ def check_kind(kept: str, asked: bool, uri: str) -> None:
     if kept.startswith(HASHED) != asked:
         kinds = ("plain", "hashed") if asked else ("hashed", "plain")
         raise ConfigError(f"{uri} keeps paths {kinds[0]}, these would be {kinds[1]}: see --paths, or name a new table")
+
+
+def check_patients(done: DataFrame, key: bytes | None, uri: str) -> None:
+    """Raise ConfigError unless the patients of a table (`patient_id`, `format`) are hidden as those of a key would be.
+
+    A patient would be two groups in it, and might be in two splits. Those of DICOM files are hidden in any case.
+    """
+    kept = done.where("format != 'DICOM' and patient_id is not null").select("patient_id").head()
+    if kept and bool(re.fullmatch("[0-9a-f]{64}", kept[0])) != (key is not None):
+        were, come = ("as they are", "hidden by a secret") if key else ("hidden by a secret", "as they are")
+        raise ConfigError(
+            f"{uri} keeps patients {were}, these would be {come}: expected PNEUMOSPARK_PATIENT_KEY or "
+            f"--patient-key-file {'unset' if key else 'as before'}, or the name of a new table"
+        )
 
 
 def check_key(listed: DataFrame, key: bytes | None) -> None:
