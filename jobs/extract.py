@@ -84,7 +84,7 @@ def _features(config: ExtractConfig, spec: ImageSpec, rows: DataFrame, run_id: s
     from pneumospark.learn.network import feature_extractor  # TensorFlow, only where there is work for it
 
     extractor = feature_extractor(model.load(), spec.shape)
-    ship(spark, backbones.write_backbone(uri, backbone, extractor, spec, store), f"backbone-{backbone}")
+    ship(spark, backbones.write_backbone(uri, model, extractor, spec, store), f"backbone-{backbone}")
     make_extract = partial(engine.make_extract, f"backbone-{backbone}", spec.shape)
     new = live.join(chosen.where("state = 'known'"), "image_id", "left_anti")
     row_bytes = 4 * extractor.output_shape[-1]

@@ -52,11 +52,12 @@ def main(argv: list[str] | None = None) -> Counts:
     spec = backbones.read_spec(stock.uri, stock.version, store)
     facts: Counts = {"spec": spec.to_dict(), "labels": [NORMAL, PNEUMONIA], "recipe": recipe, "data": stock.facts()}
     facts["backbone"] = stock.version if config.features else backbone.identity if backbone else None
-    if backbone and backbone.knows_others(facts["data"]["splits"], config.target):
+    learnt = backbone or (backbones.behind(stock.uri, stock.version, store) if config.features else None)
+    if learnt and learnt.knows_others(facts["data"]["splits"], config.target):
         log.warning(
-            "train: backbone %s has learnt from other rows; where images or patients of today's validation are among "
-            "them, figures and threshold are too good to be true",
-            backbone.name,
+            "train: backbone %s has learnt from other rows or another target; where images or patients of today's "
+            "validation are among them, figures and threshold are too good to be true",
+            learnt.name,
         )
     members = [bundle.read(canonical(member), store) for member in config.members]
     bundle.check_members(members, spec, facts["data"], config.members)

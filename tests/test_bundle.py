@@ -160,7 +160,19 @@ def test_a_backbone_that_knows_other_rows_is_known(uri: str) -> None:
     bundle.write(uri, model(), facts(data={"splits": rows("1", "9")}), STORE)
     found = backbones.find(uri, STORE)
     assert not found.knows_others(rows("1", "8"), "pneumonia")  # nothing has learnt from its test images
-    assert found.knows_others(rows("2", "9"), "pneumonia") and not found.knows_others(rows("2", "9"), "kind")
+    assert found.knows_others(rows("2", "9"), "pneumonia") and found.knows_others(rows("1", "9"), "kind")
+
+
+def test_features_tell_what_their_backbone_has_learnt_from(uri: str, tmp_path: Path) -> None:
+    learnt = {split: {"digest": split} for split in ("train", "validation")}
+    bundle.write(uri, model(), facts(data={"splits": learnt}), STORE)
+    found, table = backbones.find(uri, STORE), f"file://{tmp_path}/features"
+    version = found.features_id(SPEC)
+    assert backbones.behind(table, version, STORE) is None
+    backbones.write_backbone(table, found, model(), SPEC, STORE)
+    kept = backbones.behind(table, version, STORE)
+    assert kept and kept.name == uri and not kept.knows_others(learnt, "pneumonia")
+    assert kept.knows_others(learnt | {"validation": {"digest": "another"}}, "pneumonia")
 
 
 def test_loading_runs_no_code(tmp_path: Path) -> None:
@@ -211,11 +223,11 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_the_backbone_of_features_is_kept_beside_them(tmp_path: Path) -> None:
-    table, extractor = f"file://{tmp_path}/features", model()
-    backbones.write_backbone(table, "abc", extractor, SPEC, STORE)
-    pixels = np.zeros((2, *SPEC.shape), np.uint8)
-    np.testing.assert_allclose(backbones.read_backbone(table, "abc", STORE)(pixels), extractor(pixels), atol=1e-6)
-    assert backbones.read_spec(table, "abc", STORE) == SPEC
+    table, extractor, backbone = f"file://{tmp_path}/features", model(), backbones.Backbone("some", "abc", None)
+    backbones.write_backbone(table, backbone, extractor, SPEC, STORE)
+    pixels, version = np.zeros((2, *SPEC.shape), np.uint8), backbone.features_id(SPEC)
+    np.testing.assert_allclose(backbones.read_backbone(table, version, STORE)(pixels), extractor(pixels), atol=1e-6)
+    assert backbones.read_spec(table, version, STORE) == SPEC
     with pytest.raises(BundleError, match="/_backbone/xyz: expected the backbone that made the features"):
         backbones.read_backbone(table, "xyz", STORE)
 

@@ -15,6 +15,8 @@ from pneumospark.io.drivers import FAILURES
 from pneumospark.io.files import Store, canonical, scratch_folder
 from pneumospark.spec import ImageSpec
 
+LEARNT = "learnt.json"
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -31,9 +33,13 @@ class Backbone:
     target: str = ""
 
     def knows_others(self, splits: Mapping[str, Mapping[str, Any]], target: str) -> bool:
-        """Whether it has learnt for the same target from other rows, of which some may be for validation today."""
+        """Whether it has learnt from other rows, of which some may be for validation today.
+
+        A digest covers labels, so that rows of another target are others: nobody can say.
+        """
         learnt = {split: rows["digest"] for split, rows in self.splits.items() if split != "test"}
-        return self.target == target and any(splits[split]["digest"] != digest for split, digest in learnt.items())
+        others = any(splits[split]["digest"] != digest for split, digest in learnt.items())
+        return others or (bool(learnt) and self.target != target)
 
     def features_id(self, spec: ImageSpec) -> str:
         """The id of the features that it makes of images of a spec."""
@@ -83,16 +89,28 @@ def read_spec(table_uri: str, version: str, store: Store) -> ImageSpec:
         raise BundleError(f"{table_uri}: expected _spec/{version}.json, which extract writes: {error}") from error
 
 
-def write_backbone(features_uri: str, backbone: str, extractor: Any, spec: ImageSpec, store: Store) -> Path:
+def write_backbone(features_uri: str, backbone: Backbone, extractor: Any, spec: ImageSpec, store: Store) -> Path:
     """Keep the model beside the features it makes, so that a bundle can be made of both; returns a local copy's folder.
 
-    It goes to `_backbone/<id>/`: readers of the table pass over names that begin with "_".
+    It goes to `_backbone/<id>/`, with what the backbone has learnt from: readers of the table pass over names that
+    begin with "_".
     """
-    folder = scratch_folder()
+    folder, version = scratch_folder(), backbone.features_id(spec)
     extractor.save(folder / MODEL)
-    store.put(f"{features_uri}/_backbone/{backbone}/{MODEL}", (folder / MODEL).read_bytes())
-    write_spec(features_uri, backbone, spec, store)
+    store.put(f"{features_uri}/_backbone/{version}/{MODEL}", (folder / MODEL).read_bytes())
+    learnt = {"name": backbone.name, "splits": dict(backbone.splits), "target": backbone.target}
+    store.put(f"{features_uri}/_backbone/{version}/{LEARNT}", json.dumps(learnt).encode())
+    write_spec(features_uri, version, spec, store)
     return folder
+
+
+def behind(features_uri: str, version: str, store: Store) -> Backbone | None:
+    """What made the features of an id, to ask what it has learnt from; None for features of an earlier version."""
+    uri = f"{features_uri}/_backbone/{version}/{LEARNT}"
+    if not store.exists(uri):
+        return None
+    learnt = json.loads(store.fetch(uri))
+    return Backbone(learnt["name"], version, None, learnt["splits"], learnt["target"])
 
 
 def read_backbone(features_uri: str, backbone: str, store: Store) -> Any:
