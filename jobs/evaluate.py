@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> Counts:
     rows = evaluation.judged(evaluation.of_split(scored, split))
     externals = _externals(spark, config, model_id, terms)
     more: Counts = {"model_id": model_id, "split": split, "external": [external.figures for external in externals]}
-    more["unscored"] = _unscored(of_model, images, split, config.images)
+    more |= _left_out(of_model, images, split, config.images)
     if config.against:
         second = evaluation.of_model(predictions, evaluation.one_model(predictions, config.against, config.predictions))
         tests = compare(**evaluation.paired(rows, second), terms=terms)
@@ -67,14 +67,19 @@ def main(argv: list[str] | None = None) -> Counts:
     figures = internal.figures
     chosen = {name: figures[name] for name in SUMMARY}
     page = f"{canonical(config.report)}/index.html"
-    counts = {"images": figures["n"], "unscored": figures["unscored"]}
+    counts = {"images": figures["n"], **{name: figures[name] for name in ("unscored", "contradictory")}}
     return {"model_id": model_id, "split": split, **counts, **chosen, "report": page}
 
 
-def _unscored(predictions: DataFrame, images: DataFrame, split: str, uri: str) -> int:
-    if count := evaluation.unscored(predictions, images, split):
-        log.warning("evaluate: %s: %d labelled images, split %s, have no prediction: run score", uri, count, split)
-    return count
+def _left_out(predictions: DataFrame, images: DataFrame, split: str, uri: str) -> Counts:
+    """Labelled images that are in no figure, counted by why."""
+    if unscored := evaluation.unscored(predictions, images, split):
+        log.warning("evaluate: %s: %d labelled images, split %s, have no prediction: run score", uri, unscored, split)
+    if both := evaluation.contradictory(images, split):
+        log.warning(
+            "evaluate: %s: %d files, split %s, are equal to one with another label: not judged", uri, both, split
+        )
+    return {"unscored": unscored, "contradictory": both}
 
 
 def _judged(name: str, scored: DataFrame, facts: Sequence[str], terms: Terms, more: Counts) -> Judgement:
@@ -95,8 +100,8 @@ def _externals(spark: SparkSession, config: EvaluateConfig, model_id: str, terms
         facts = [fact for fact in config.subgroups if fact in evaluation.facts_of(images)]
         scored = evaluation.labelled(predictions, images, facts).persist()
         evaluation.choose_split(evaluation.judged(scored), "all", predictions_uri)
-        left = {"unscored": _unscored(predictions, images, "all", images_uri)}
-        found.append(_judged(images_uri, scored, facts, terms, left))
+        left_out = _left_out(predictions, images, "all", images_uri)
+        found.append(_judged(images_uri, scored, facts, terms, left_out))
     return found
 
 

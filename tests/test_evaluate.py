@@ -126,6 +126,21 @@ def test_labelled_images_without_a_prediction_are_counted(
     assert "1 further labelled images have no prediction" in page
 
 
+def test_equal_bytes_with_two_labels_are_not_judged_and_counted(
+    spark: SparkSession, hospital: Tables, tmp_path: Path
+) -> None:
+    """`prepared` leaves them out, so the bundle's own figures do not have them either: one of the two is wrong."""
+    more = Tables(tmp_path / "more")
+    shutil.copytree(hospital.folder, more.folder)
+    copy = {"path": "file:///x/copy.png"}
+    write(spark, more.images, [image(7) | copy | {"label": "normal"}], IMAGES, "r2")
+    write(spark, more.predictions, [prediction(7, PROBABILITY[7]) | copy], PREDICTIONS, "r2")
+    figures, page = evaluated(more, tmp_path / "some")
+    assert (figures["contradictory"], figures["unscored"], figures["n"]) == (2, 0, COUNT - 1)
+    assert "2 further files have two labels" in page
+    assert evaluated(hospital, tmp_path / "all")[0]["contradictory"] == 0
+
+
 def test_the_surest_mistakes_come_first_and_from_the_table(hospital: Tables, tmp_path: Path) -> None:
     figures, page = evaluated(hospital, tmp_path)
     wrong = [n for n in range(COUNT) if (PROBABILITY[n] >= 0.5) != TRUTH[n]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
@@ -40,24 +40,26 @@ def of_split(rows: DataFrame, split: str) -> DataFrame:
 def labelled(predictions: DataFrame, images: DataFrame, facts: Sequence[str]) -> DataFrame:
     """KEPT columns and `facts` of each scored image that has a label; `facts` become one column, of arrays of text.
 
-    A file that has changed counts as it is now, and once it has been scored as that. `patient` is the image itself
-    where the patient is not known. Of one model. Raises TableError for a fact that `images` lack.
+    A file that has changed counts as it is now, and once it has been scored as that. Equal bytes with two labels have
+    none: nobody can say which is true, and `prepared` leaves them out as well. `patient` is the image itself where the
+    patient is not known. Of one model. Raises TableError for a fact that `images` lack.
     """
     if unknown := set(facts) - (known := facts_of(images)):
         raise TableError(f"subgroups: expected facts of images ({', '.join(sorted(known))}), got {sorted(unknown)}")
     patient = F.coalesce("patient_id", "image_id").alias("patient")
     of_image = F.struct(F.lit(0), *(_values(images, name).alias(name) for name in facts)).alias("facts")
-    truth = (
-        current(images)
-        .where(F.col("label").isNotNull())
-        .select("path", "image_id", "label", "split", patient, of_image)
-    )
+    truth = _with_labels(images).where("labels = 1").select("path", "image_id", "label", "split", patient, of_image)
     return current(predictions).join(truth, ["path", "image_id"]).select(*KEPT, "facts")
+
+
+def contradictory(images: DataFrame, split: str) -> int:
+    """How many files of a split, or of "all", have two labels, by the labels of files of equal bytes: not judged."""
+    return of_split(_with_labels(images), split).where("labels > 1").count()
 
 
 def unscored(predictions: DataFrame, images: DataFrame, split: str) -> int:
     """How many normal or pneumonia images of a split, or of "all", no prediction counts for: no figure has them."""
-    truth = judged(of_split(current(images), split)).select("path", "image_id")
+    truth = judged(of_split(_with_labels(images), split)).where("labels = 1").select("path", "image_id")
     return truth.join(current(predictions), ["path", "image_id"], "left_anti").count()
 
 
@@ -150,6 +152,12 @@ def facts_of(images: DataFrame) -> set[str]:
     """The facts of images that can make subgroups: columns, and those of the manifest that ingest kept in `extra`."""
     further = images.select(F.explode(F.map_keys("extra"))).distinct().collect()
     return (set(images.columns) - {"content", "extra"}) | {row[0] for row in further}
+
+
+def _with_labels(images: DataFrame) -> DataFrame:
+    """The rows that count and have a label, and how many `labels` their bytes have."""
+    of_bytes = F.collect_set("label").over(Window.partitionBy("image_id"))
+    return current(images).where(F.col("label").isNotNull()).withColumn("labels", F.size(of_bytes))
 
 
 def _values(images: DataFrame, fact: str) -> Column:
