@@ -345,10 +345,11 @@ class QualityConfig:
     report: str = uri("folder for index.html, quality.json and shortcuts.png")
     quarantine: str | None = uri("table of refused files, to count them by reason", None)
     near: int = option(
-        "report images of two splits whose perceptual hashes differ in at most so many of 256 bits; -1 looks for none, "
-        "and decodes the sample only",
+        "report images of two splits whose perceptual hashes differ in at most so many of 256 bits, up to 24: beyond, "
+        "too many would be missed; -1 looks for none, and decodes the sample only",
         24,
         least=-1,
+        most=24,
     )
     sample: int = option("images that the shortcut audit draws at most", 20_000, least=1)
     warn: float = option(

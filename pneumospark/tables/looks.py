@@ -84,7 +84,8 @@ def near_duplicates(seen: DataFrame, distance: int) -> DataFrame:
 
     path, other, split, other_split, distance; `images` and `others` count those of each side with just this hash,
     since a thousand blank films make one row and not a million. Compared are those that agree in one of the hash's
-    numbers, in a join on the executors: of 13.7 million pairs of chest X-rays 17,000.
+    numbers, in a join on the executors: of 13.7 million pairs of chest X-rays 17,000. These are all pairs up to 15 bits
+    apart; were the bits drawn at random, 0.7 % of those 24 bits apart would agree in none, and 11 % of those 32.
     """
     groups = seen.groupBy("split", "hash").agg(F.min("path").alias("path"), F.count("*").alias("images"))
     parts = groups.select("*", F.posexplode("hash").alias("place", "bits"))
