@@ -24,9 +24,15 @@ with DAG(
     SparkSubmitOperator(
         task_id="score",
         conn_id="spark_default",
+        spark_binary=f"{HOME}/.venv/bin/spark-submit",  # not that of another Spark on this machine
+        # properties_file=f"{HOME}/conf/s3a.conf",  # for S3; with spark.jars.ivy, a folder that this user may write
         application=f"{HOME}/jobs/score.py",
         name="pneumospark score",
         application_args=["--config", os.environ.get("PNEUMOSPARK_CONFIG", "/etc/pneumospark/pipeline.toml")],
-        # Airflow passes on the names of the Python that runs it; the job has one of its own.
-        env_vars={"PYSPARK_PYTHON": f"{HOME}/.venv/bin/python", "PYSPARK_DRIVER_PYTHON": f"{HOME}/.venv/bin/python"},
+        # Airflow passes on the names of the Python that runs it, and of its Spark; the job has its own.
+        env_vars={
+            "PYSPARK_PYTHON": f"{HOME}/.venv/bin/python",
+            "PYSPARK_DRIVER_PYTHON": f"{HOME}/.venv/bin/python",
+            "SPARK_HOME": "",
+        },
     )

@@ -3,6 +3,8 @@
 import ast
 import configparser
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def test_airflow() -> None:
     calls = {call.func.id: call for call in found if isinstance(call.func, ast.Name)}
     settings = {word.arg: ast.unparse(word.value) for word in calls["SparkSubmitOperator"].keywords}
     assert settings["application"] == "f'{HOME}/jobs/score.py'" and "'--config'" in settings["application_args"]
+    assert settings["spark_binary"] == "f'{HOME}/.venv/bin/spark-submit'"
     dag = {word.arg: ast.unparse(word.value) for word in calls["DAG"].keywords}
     assert (dag["catchup"], dag["max_active_runs"]) == ("False", "1")
 
@@ -81,6 +84,31 @@ def test_compose_and_images_are_of_one_version() -> None:
     assert {"namenode", "datanode", "s3", "master", "worker-1", "worker-2", "history"} <= set(compose["services"])
     base = re.findall(r"^FROM (\S+)", (ROOT / "docker" / "Dockerfile.gpu").read_text(), re.M)
     assert base == [compose["services"]["master"]["image"]]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_what_images_copy_is_sent_to_docker(name: str) -> None:
+    ignored, *kept = (line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] not in "#")
+    sent = {line[1:] for line in kept if line.startswith("!")}
+    lines = re.findall(r"^COPY (?!--from)(.+)", (ROOT / "docker" / name).read_text(), re.M)
+    copied = {source for line in lines for source in line.split()[:-1]}
+    assert ignored == "*" and copied <= sent and all((ROOT / source).exists() for source in copied)
+
+
+def test_the_image_finds_its_java_as_a_driver_on_kubernetes(tmp_path: Path) -> None:
+    """Spark's client sets SPARK_CONF_DIR there; the image has no other Java, and this machine's is taken away here."""
+    tools = {tool.name: tool for folder in ("/bin", "/usr/bin") for tool in Path(folder).iterdir()}
+    (tmp_path / "bin").mkdir()
+    for tool in tools.values():
+        if "java" not in tool.name:
+            (tmp_path / "bin" / tool.name).symlink_to(tool)
+    variables = re.findall(r"^ENV (\w+)=(\S+)$", (ROOT / "docker" / "Dockerfile").read_text(), re.M)
+    env = {name: value.replace("/opt/pneumospark/.venv", sys.prefix) for name, value in variables}
+    env["PATH"] = env["PATH"].replace("$PATH", str(tmp_path / "bin"))
+    env |= {"SPARK_CONF_DIR": str(tmp_path), "SPARK_DRIVER_BIND_ADDRESS": "127.0.0.1"}
+    command = ["bash", str(ROOT / "docker" / "entrypoint.sh"), "driver", "--version"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"version {PINS['pyspark']}" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])

@@ -18,6 +18,7 @@ from processes import ROOT, SMALL, SPARK_HOME, environment
 from yarn import Yarn, yarn_servers
 
 from pneumospark.io.files import Store
+from pneumospark.io.run import FEW
 from pneumospark.schemas import PREDICTIONS
 
 pytestmark = [
@@ -77,6 +78,7 @@ def submit(yarn: Yarn, package: Path, more: tuple[str, ...], *args: str) -> "sub
         "spark.executor.instances": "1",
         "spark.executor.cores": "2",
         "spark.pyspark.python": "./environment/bin/python",
+        "spark.yarn.maxAppAttempts": "1",
         "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",  # every node has Spark
         **MEMORY,
         **here,
@@ -138,6 +140,24 @@ def test_score_in_cluster_mode_reads_images_on_s3(
         keys.write_text("".join(f"spark.hadoop.fs.s3a.{key} {value}\n" for key, value in account.items()))
         summary = scored(yarn, package, places, "--load-spark-defaults", f"--properties-file={keys}")
     equals(way, summary, places, tmp_path)
+
+
+def test_a_job_that_found_something_fails_in_its_one_attempt(nodes: tuple[str, Yarn], package: Path, way: Way) -> None:
+    """A second one would find all known, and end well."""
+    hdfs, yarn = nodes
+    for number in range(FEW):
+        Store().put(f"{hdfs}/source-bad/{number}.png", b"no image")
+    upload(way.tables.bundle, f"{hdfs}/bundle-bad")
+    places = {name: f"{hdfs}/{name}-bad" for name in ("source", "bundle", "predictions", "quarantine")}
+    before = set(yarn.logs.glob("application_*"))
+    done = submit(yarn, package, (), *(part for name, uri in places.items() for part in (f"--{name}", uri)))
+    (application,) = set(yarn.logs.glob("application_*")) - before
+    said = yarn.said(application.name, "stdout")
+    assert done.returncode == 1 and "final status: FAILED" in done.stderr, done.stderr + said
+    summaries = re.findall(r'^{"job": "score".*}$', said, re.M)
+    assert [json.loads(summary)["exit_code"] for summary in summaries] == [3]
+    attempts = {path.name.split("_")[-2] for path in application.glob("container_*")}
+    assert attempts == {"01"}
 
 
 def equals(way: Way, summary: dict[str, Any], places: dict[str, str], folder: Path) -> None:

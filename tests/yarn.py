@@ -105,7 +105,6 @@ def _configure(conf: Path, folder: Path, hdfs: str, megabytes: int) -> str:
         "yarn.nodemanager.vmem-check-enabled": "false",
         "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": 99,
         "yarn.scheduler.minimum-allocation-mb": 256,
-        "yarn.resourcemanager.am.max-attempts": 1,
     }
     _write(conf / "yarn-site.xml", site)
     queue = "yarn.scheduler.capacity"
