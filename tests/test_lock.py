@@ -199,6 +199,26 @@ def test_a_renewal_that_took_longer_than_others_wait_ends_the_run(table: str, mo
     assert [path.name for path in files(table)] == ["21000101T000000000000-new.json"]
 
 
+def test_another_users_process_that_proc_does_not_show_is_there(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under hidepid=2; a mock, since to mount /proc so needs root, and another user."""
+    here, read_text = lock._here(), Path.read_text
+
+    def not_mine(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", not_mine)
+    assert not lock._is_gone(here) and lock._is_gone(here | {"started": here["started"] - 1})
+    for hidden in (FileNotFoundError, PermissionError):
+
+        def shown(path: Path, hidden: type[OSError] = hidden) -> str:
+            if path.name == "stat":
+                raise hidden
+            return read_text(path)
+
+        monkeypatch.setattr(Path, "read_text", shown)
+        assert not lock._is_gone(here)
+
+
 def test_a_process_is_told_by_when_it_began_in_ticks(table: str) -> None:
     here = lock._here()
     assert not lock._is_gone(here) and lock._is_gone(here | {"started": here["started"] - 1})

@@ -33,6 +33,9 @@ WATCH = 2.5 * HEARTBEAT
 RENEWAL = 300.0
 """Seconds after which a renewal is given up: to write to an HDFS with a dead DataNode takes up to 260."""
 
+HIDDEN = -1
+"""Of a process whose start /proc does not show."""
+
 ATTEMPTS, PAUSE = 3, 1.0
 """How often, and with how many seconds between, the first of several that started together looks again."""
 
@@ -124,7 +127,15 @@ def _is_gone(info: dict[str, Any]) -> bool:
     here = _here()
     if info.get("machine") != here["machine"]:
         return False
-    return "started" in info and _started(info["pid"]) != info["started"]
+    if "started" not in info:
+        return False
+    try:
+        os.kill(info["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's, whom a hardened machine does not show in /proc: it is there all the same
+        return _started(info["pid"]) not in (HIDDEN, info["started"])
+    return bool(_started(info["pid"]) != info["started"])
 
 
 def _here() -> dict[str, Any]:
@@ -134,14 +145,14 @@ def _here() -> dict[str, Any]:
 
 
 def _started(pid: int) -> int | None:
-    """Clock ticks between the machine's start and that of a process; None where it has ended, or is a zombie.
+    """Clock ticks between the machine's start and that of a process; None for a zombie, HIDDEN where nothing is shown.
 
     Not the time of day, as psutil has it: that moves where the machine's clock is set.
     """
     try:
         facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from field 3 on, see proc(5)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last one: as /proc is mounted
+        return HIDDEN
     return None if facts[0] == "Z" else int(facts[19])
 
 
