@@ -93,7 +93,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     lost = quality.unaccounted(new, paths.as_listed(table.where(of_run), listed, show)).persist()
     bad = refused(lost, partial(image_row, read=meter.read, rules=rules), "ingest", show)
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if (lost_count := lost.count()) else 0
-    refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
+    everything = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
+    refusals = everything.where(of_run)
     if lost_count:
         still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, listed, show)), show)
         quality.check_all_accounted(still, "ingest")
@@ -116,6 +117,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         "labels_without_file": unmatched.where("found_in = 'labels'").count() if unmatched else 0,
         "splits": quality.counts(now, "split", "label"),
         "reasons": quality.counts(refusals, "reason") if quarantined else {},
+        "again": quality.refused_again(everything, run_id) if quarantined else 0,
         **meter.counts(),
     }
 

@@ -34,6 +34,7 @@ from pneumospark.settings import parse
 from pneumospark.tables import drift, paths, quality
 from pneumospark.tables.images import refused
 from pneumospark.tables.predictions import Scorer, explanations, predictions
+from pneumospark.tables.sources import of_stage
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -118,7 +119,8 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
         lost = quality.unaccounted(files, paths.as_listed(table, files, show)).persist()
         bad = refused(origin.rows(lost), origin.load, "score", show) if lost.count() else None
         quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if bad else 0
-        refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True).where(of_run)
+        all_refusals = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
+        refusals = all_refusals.where(of_run)
         still = paths.as_shown(quality.unaccounted(lost, paths.as_listed(refusals, files, show)), show)
         quality.check_all_accounted(still, "score")
     with time("counting"):
@@ -130,7 +132,10 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
             "explained": explained,
             "predictions": quality.counts(table, "prediction"),
             "reasons": quality.counts(refusals, "reason"),
+            "again": quality.refused_again(all_refusals, run_id) if quarantined else 0,
         }
+        earlier = (F.col("run_id") > runs.recorded_last(predictions_uri, store)) & ~of_run
+        outcome["unsaid"] = _unsaid(everything.where(earlier), of_stage(all_refusals, "score"))
     with time("drift"):
         # Those of a run that was killed before it could say so among them: it has scored them, so this one does not.
         since = runs.judged_last(predictions_uri, store, model.model_id)
@@ -139,6 +144,13 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     if scored + quarantined != found["to_score"]:
         raise LostRowsError(f"score: expected {found['to_score']} rows and refusals, got {scored} and {quarantined}")
     return {"run_id": run_id, "model_id": model.model_id, "engine": runs_on, **found, **outcome, **meter.counts()}
+
+
+def _unsaid(scored: DataFrame, refusals: DataFrame) -> dict[str, int]:
+    """What runs that were killed before they could say so had `scored` and refused: this run finds it known."""
+    images = {row["run_id"]: row["count"] for row in scored.groupBy("run_id").count().collect()}
+    refused_then = refusals.where(F.col("run_id").isin(list(images))).count() if images else 0
+    return {"images": sum(images.values()), "quarantined": refused_then}
 
 
 def _drift(table: DataFrame, reference: dict[str, Any] | None, config: ScoreConfig) -> dict[str, Any]:

@@ -23,7 +23,12 @@ class TableError(PneumosparkError):
 
 
 class LostRowsError(PneumosparkError):
-    """The two sides of a count differ: files in against rows out, or rows of a table against rows of an epoch."""
+    """The two sides of a count differ: files in against rows out, or rows of a table against rows of an epoch.
+
+    Mostly a store failed for a moment.
+    """
+
+    exit_code = 70
 
 
 class TrainingError(PneumosparkError):

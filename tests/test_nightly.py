@@ -189,6 +189,31 @@ def test_statistics_of_the_pixels_are_kept(way: Way) -> None:
     assert all(tuple(row) == PIXEL_FACTS and 0 < row["mean"] < 255 for row in found)
 
 
+def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables, tmp_path: Path) -> None:
+    """It finds those files known, and would end with 0: nobody would hear of a broken export."""
+    files = {f"good-{n}.png": images.png(GREY // (n + 2)) for n in range(3)} | {
+        f"bad-{n}.png": b"%d" % n for n in range(12)
+    }
+    source, monkey = write(tmp_path / "s", files), pytest.MonkeyPatch()
+    monkey.setattr("pneumospark.io.runs.record", lambda *_: 1 / 0)
+    score = ("--source", source, "--bundle", way.tables.bundle, "--drift", "off")
+    assert run("score", lambda: tables.score_from(*score)) == 70
+    monkey.undo()
+    assert [run("score", lambda: tables.score_from(*score)) for _ in range(2)] == [3, 0]
+
+
+def test_files_that_can_never_be_read_are_news_once(way: Way, tables: Tables, tmp_path: Path, capsys) -> None:
+    source = write(tmp_path / "s", {"good.png": images.png(GREY)})
+    for number in range(12):
+        (source / f"gone-{number}.png").symlink_to(tmp_path / "nowhere")
+    score = ("--source", source, "--bundle", way.tables.bundle, "--drift", "off")
+    assert [run("score", lambda: tables.score_from(*score)) for _ in range(2)] == [3, 0]
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["quarantined"], last["again"]) == (12, 12)  # tried, and said, all the same
+    ingest = ("--layout", "folders")
+    assert [run("ingest", lambda: tables.ingest(source, *ingest)) for _ in range(2)] == [3, 0]
+
+
 def test_drift_is_said_after_all_is_written_and_shown_on_a_page(way: Way, tables: Tables, tmp_path, capsys) -> None:
     figures = {
         name: np.array([row["statistics"][name] for row in rows(way.tables.predictions)]) for name in PIXEL_FACTS

@@ -64,10 +64,13 @@ def print_summary(job: str, main: Callable[[], Counts]) -> Counts:
 def check_quarantined(counts: Counts, percent: float) -> Counts:
     """The counts; raises QuarantineError where more than `percent` of the files that a run looked at were refused.
 
-    Fewer than FEW refusals never do: one bad file of three says nothing of the corpus. A leak is no bad file.
+    Fewer than FEW refusals never do: one bad file of three says nothing of the corpus. A leak is no bad file, and one
+    that was refused `again` is no news. What a run before looked at that could not say so, `unsaid`, counts here.
     """
+    unsaid, again = counts.get("unsaid", {"images": 0, "quarantined": 0}), counts.get("again", 0)
     looked_at = counts["files"] - counts["known"] - counts.get("older", 0) - counts.get("later", 0)
-    refused = counts["quarantined"] - counts["reasons"].get("leak", 0)
+    looked_at += unsaid["images"] + unsaid["quarantined"] - again
+    refused = counts["quarantined"] + unsaid["quarantined"] - counts["reasons"].get("leak", 0) - again
     if refused >= FEW and refused > looked_at * percent / 100:
         raise QuarantineError(
             f"{refused} of {looked_at} new files are in quarantine, more than {percent:g} %: {counts['reasons']}; all "

@@ -28,6 +28,11 @@ def last(table_uri: str, store: Store, most: int = LAST) -> list[Summary]:
     return [summary for summary in found if summary]
 
 
+def recorded_last(table_uri: str, store: Store) -> str:
+    """The id of the last run that left its summary, "" where none did."""
+    return max((PurePosixPath(path).stem for path in _paths(table_uri, store)), default="")
+
+
 def judged_last(table_uri: str, store: Store, model_id: str) -> str:
     """The id of the last run of a model that left its summary.
 

@@ -24,6 +24,13 @@ def check_all_accounted(lost: DataFrame, stage: str) -> None:
         )
 
 
+def refused_again(refusals: DataFrame, run_id: str) -> int:
+    """How many files a run refused as unreadable that an earlier one did, too: tried each night, and no news."""
+    of_run, key = F.col("run_id") == run_id, ["path", "length", "modified_at", "stage", "reason"]
+    unreadable = refusals.where("reason = 'unreadable'").select(*key, "run_id")
+    return unreadable.where(of_run).join(unreadable.where(~of_run), key, "left_semi").count()
+
+
 def leaks(rows: DataFrame, key: str) -> DataFrame:
     """The values of `key` (patient_id, image_id) that have rows in more than one split, and these `splits`."""
     known = rows.where(F.col(key).isNotNull())
