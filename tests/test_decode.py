@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from mutations import KINDS, mutated, originals
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -273,6 +276,51 @@ def test_monochrome1_is_turned_round(picture: np.ndarray) -> None:
     decoded = decode(images.dicom(picture, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(decoded.pixels, np.iinfo(picture.dtype).max - picture)
     assert decoded.photometric == "MONOCHROME1"
+
+
+UNSIGNED = Dataset()
+UNSIGNED.add_new("PixelPaddingValue", "US", 63536)
+PADDING = {
+    "above": (np.uint16, 65535, {}),
+    "twelve bits": (np.uint16, 4095, {"BitsStored": 12}),
+    "signed": (np.int16, -32768, {}),
+    "signed, written unsigned": (np.int16, -2000, {"private": UNSIGNED, "PixelPaddingValue": 63536}),
+    "a range": (np.uint16, 65000, {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 64000}),
+    "rescaled": (np.uint16, 0, {"RescaleSlope": 2, "RescaleIntercept": -500}),
+    "in a window": (np.uint16, 65535, {"WindowCenter": 2000, "WindowWidth": 1000}),
+    "eight bits": (np.uint8, 255, {}),
+    "eight bits, an empty value": (np.uint8, 0, {"PixelPaddingRangeLimit": ""}),
+}
+
+
+@pytest.mark.parametrize("photometric", dicom.MONOCHROME)
+@pytest.mark.parametrize(("dtype", "value", "elements"), PADDING.values(), ids=PADDING)
+def test_padding_is_black_and_the_rest_is_as_without(dtype, value: int, elements: dict, photometric: str) -> None:
+    anatomy = np.tile(np.linspace(*((20, 200) if dtype == np.uint8 else (1000, 3000)), 64), (40, 1)).astype(dtype)
+    padded = np.pad(anatomy, 3, constant_values=value)
+    elements = {"PixelPaddingValue": value, "PhotometricInterpretation": photometric, **elements}
+    decoded = decode(images.dicom(padded, **elements)).pixels
+    want = decode(images.dicom(anatomy, **elements)).pixels
+    np.testing.assert_array_equal(decoded, np.pad(want, 3))
+
+
+def test_a_picture_of_padding_alone_is_refused() -> None:
+    with pytest.raises(DecodeError, match="corrupt: DICOM whose pixels are all padding"):
+        decode(images.dicom(np.full((24, 40), 7, np.uint16), PixelPaddingValue=7))
+
+
+@given(st.data())
+def test_the_table_of_levels_gives_what_each_pixel_would(data: st.DataObject) -> None:
+    bits, signed = data.draw(st.integers(9, 16)), data.draw(st.booleans())
+    least = -(2 ** (bits - 1)) * signed
+    values = st.integers(least, least + 2**bits - 1)
+    stored = data.draw(hnp.arrays(np.int16 if signed else np.uint16, (5, 4), elements=values))
+    tags = {"WindowCenter": data.draw(values), "WindowWidth": data.draw(st.integers(2, 2**bits))}
+    tags |= data.draw(st.sampled_from([{}, {"RescaleSlope": -0.5, "RescaleIntercept": 100}]))
+    header = dcmread(BytesIO(images.dicom(stored, BitsStored=bits, **tags)))
+    shown = apply_windowing(apply_modality_lut(stored, header), header)
+    expected = np.rint((shown - shown.min()) * (65535 / (np.ptp(shown) or 1)))
+    np.testing.assert_array_equal(decode(images.dicom(stored, BitsStored=bits, **tags)).pixels, expected)
 
 
 def test_window_and_rescale_are_applied_in_this_order() -> None:

@@ -155,12 +155,44 @@ def _decompress(header: Dataset, syntax: uid.UID) -> None:
 
 
 def _grey(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """(rows, columns) or (rows, columns, 3) as stored, to (rows, columns) of uint8 or uint16 with 0 as black."""
+    """(rows, columns) or (rows, columns, 3) as stored, to (rows, columns) of uint8 or uint16 with 0 as black.
+
+    By a table over the stored values that occur, 65,536 at most: what is done to them in float64 takes no memory a
+    pixel. Padding has no part in it and is black, as a collimator is.
+    """
     if header.PhotometricInterpretation in COLOUR:
         return np.asarray(Image.fromarray(values).convert("L"))
-    shown = _windowed(_rescaled(values, header), header)
-    as_stored = values.dtype == np.uint8 and header.BitsStored == 8 and np.array_equal(np.rint(shown), values)
-    levels: npt.NDArray[np.unsignedinteger[Any]] = values if as_stored else _stretched(shown)
+    codes = values.astype(np.uint16, copy=False)  # pydicom has set the bits above BitsStored by the sign
+    occurs = np.zeros(2**16, np.bool_)
+    for row in codes:  # not all at once: numpy makes an index of 8 bytes a pixel
+        occurs[row] = True
+    stored = np.flatnonzero(occurs).astype(np.uint16).view(np.int16 if values.dtype.kind == "i" else np.uint16)
+    stored = stored[~_is_padding(stored, header)]
+    if not stored.size:
+        raise DecodeError("corrupt", "DICOM whose pixels are all padding")
+    levels = _levels(stored, header)
+    table = np.zeros(2**16, levels.dtype)
+    table[stored.view(np.uint16)] = levels
+    return np.stack([table[row] for row in codes])
+
+
+def _is_padding(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_]:
+    """Where a stored value is the padding value, or lies between it and the range limit (PS3.3, C.7.5.1.1.2)."""
+    found = header.get("PixelPaddingValue")
+    if found is None:
+        return np.zeros(stored.shape, np.bool_)
+    limit = header.get("PixelPaddingRangeLimit")
+    ends = np.array([found, found if limit is None else limit], np.int64) & (2**header.BitsStored - 1)
+    if stored.dtype.kind == "i":  # a negative value may be written as an unsigned one
+        ends[ends >= 2 ** (header.BitsStored - 1)] -= 2**header.BitsStored
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()))
+
+
+def _levels(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """What is shown for each of some stored values, uint8 or uint16 with 0 as black."""
+    shown = _windowed(_rescaled(stored, header), header)
+    as_stored = header.BitsStored == 8 and stored.dtype == np.uint16 and np.array_equal(np.rint(shown), stored)
+    levels: npt.NDArray[np.unsignedinteger[Any]] = stored.astype(np.uint8) if as_stored else _stretched(shown)
     return ~levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
 
 

@@ -17,6 +17,8 @@ PICTURE_TAGS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "ModalityLUTSequence",
     "RescaleIntercept",
     "RescaleSlope",
