@@ -458,6 +458,10 @@ def test_a_damaged_frame_of_jpeg_ls_takes_no_longer_than_a_good_one() -> None:
         (images.dicom(GREY, BitsStored=None), "corrupt: AttributeError in the decoder"),
         (images.dicom(GREY, PhotometricInterpretation="PALETTE COLOR"), "unsupported: DICOM photometric"),
         (images.dicom(GREY.astype(np.uint32)), "unsupported: DICOM with 32 bits a sample as MONOCHROME2"),
+        (
+            images.dicom(GREY16 * 16, BitsStored=12, HighBit=15),
+            "unsupported: DICOM with 12 bits a sample up to bit 15, not 11",
+        ),
         (images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e308"), None),
         (
             images.dicom(GREY, SMPTEST211020UncompressedProgressiveActiveVideo, b"\xff\xd8"),

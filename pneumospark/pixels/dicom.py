@@ -130,6 +130,8 @@ def _check_header(header: Dataset, max_pixels: int) -> None:
         raise DecodeError("unsupported", "DICOM photometric interpretation that is neither grey, RGB nor YBR")
     if bits > (16 if photometric in MONOCHROME else 8):
         raise DecodeError("unsupported", f"DICOM with {bits} bits a sample as {photometric}")
+    if header.get("HighBit") not in (None, bits - 1):  # older files may have them left-justified; PS3.5, section 8.1.1
+        raise DecodeError("unsupported", f"DICOM with {bits} bits a sample up to bit {header.HighBit}, not {bits - 1}")
 
 
 def _check_codestream(header: Dataset) -> None:
