@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import decode as decode_module
-from pneumospark.pixels import dicom
+from pneumospark.pixels import dicom, dicom_header
 from pneumospark.pixels.decode import decode
 
 GREY, GREY16 = images.ramp(), images.ramp(white=4095)
@@ -487,6 +487,31 @@ def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str | No
 def test_only_the_patient_id_is_taken(stored: str | None, expected: str | None) -> None:
     header = decode(images.dicom(GREY, PatientID=stored)).header
     assert header and header.patient_id == expected
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    ("tags", "subject", "reason"),
+    [
+        ({"BurnedInAnnotation": "Yes"}, "none", "burned_in_annotation"),
+        ({"BurnedInAnnotation": "no"}, "none", None),
+        ({"Modality": "dx", "BodyPartExamined": "Chest PA"}, "chest", None),
+        ({"Modality": "Ct"}, "modality", "not_a_chest_radiograph"),
+        ({"BodyPartExamined": "Knee"}, "chest", "not_a_chest_radiograph"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "modality", "unsupported"),
+        ({"PresentationIntentType": "For Processing"}, "chest", "unsupported"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "none", None),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, "chest", None),
+    ],
+)
+def test_what_a_header_says_counts_in_any_case(tags: dict[str, str], subject: str, reason: str | None) -> None:
+    header = decode(images.dicom(GREY, **tags)).header
+    try:
+        dicom_header.check(header, subject, "quarantine")
+        found = None
+    except DecodeError as error:
+        found = error.reason
+    assert found == reason
 
 
 def test_tags_that_name_a_person_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,7 @@ def test_the_key_may_come_from_a_file_and_must_hold_something(tables: Tables, tm
     [
         ((), {"cr", "plain", "chest", "knee"}),
         (("--dicom-check", "chest"), {"cr", "plain", "chest"}),
-        (("--dicom-check", "none"), {"cr", "plain", "chest", "knee", "ct"}),
+        (("--dicom-check", "none"), {"cr", "plain", "chest", "knee", "ct", "raw"}),
         (("--burned-in", "keep"), {"cr", "plain", "chest", "knee", "text"}),
     ],
     ids=["default", "chest", "none", "text"],
@@ -179,12 +179,13 @@ def test_the_key_may_come_from_a_file_and_must_hold_something(tables: Tables, tm
 def test_what_the_header_says_of_the_subject(tables: Tables, tmp_path: Path, monkeypatch, more, kept) -> None:
     monkeypatch.setenv(KEY, SECRET)
     headers = {
-        "cr": {"Modality": "CR", "BodyPartExamined": "Thorax PA".upper()},
+        "cr": {"Modality": "CR", "BodyPartExamined": "Thorax PA"},
         "plain": {"Modality": None},
         "chest": {"Modality": "DX", "BodyPartExamined": "CHEST"},
         "knee": {"Modality": "DX", "BodyPartExamined": "KNEE"},
         "ct": {"Modality": "CT", "BodyPartExamined": "CHEST"},
-        "text": {"BurnedInAnnotation": "YES"},
+        "text": {"BurnedInAnnotation": "Yes"},
+        "raw": {"PresentationIntentType": "FOR PROCESSING"},
     }
     files = {
         f"{name}.dcm": images.dicom(images.ramp() // 2 + n, **tags) for n, (name, tags) in enumerate(headers.items())
@@ -192,5 +193,5 @@ def test_what_the_header_says_of_the_subject(tables: Tables, tmp_path: Path, mon
     tables.ingest(write(tmp_path / "s", files), *more)
     assert {Path(row["path"]).stem for row in rows(tables.images)} == kept
     reasons = {Path(row["path"]).stem: row["reason"] for row in rows(tables.quarantine)}
-    subject, text = "not_a_chest_radiograph", "burned_in_annotation"
-    assert reasons == {name: text if name == "text" else subject for name in headers.keys() - kept}
+    known = {"text": "burned_in_annotation", "raw": "unsupported"}
+    assert reasons == {name: known.get(name, "not_a_chest_radiograph") for name in headers.keys() - kept}
