@@ -65,8 +65,9 @@ def header_of(content: bytes) -> DicomHeader | None:
 def read(content: bytes, max_pixels: int) -> DicomPicture:
     """The one frame of a DICOM file, in grey, black at 0, with the rescale and the window or LUT that its header names.
 
-    Output: (rows, columns); uint8 as stored where 8 bits need no such step, or for colour; otherwise uint16, the
-    darkest pixel at 0 and the brightest at 65535. Raises DecodeError, and what pydicom raises for damaged bytes.
+    Output: (rows, columns); uint8 for colour, and where up to 8 bits have no step but a window: their range is kept;
+    otherwise uint16, the darkest pixel at 0 and the brightest at 65535. Raises DecodeError, and what pydicom raises for
+    damaged bytes.
     """
     # Unread values stay unread, but a value that pydicom doubts would be quoted in its warnings, and so in a log.
     with disable_value_validation():
@@ -192,9 +193,15 @@ def _is_padding(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.boo
 
 def _levels(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
     """What is shown for each of some stored values, uint8 or uint16 with 0 as black."""
-    shown = _windowed(_rescaled(stored, header), header)
-    as_stored = header.BitsStored == 8 and stored.dtype == np.uint16 and np.array_equal(np.rint(shown), stored)
-    levels: npt.NDArray[np.unsignedinteger[Any]] = stored.astype(np.uint8) if as_stored else _stretched(shown)
+    rescaled = _rescaled(stored, header)
+    shown = _windowed(rescaled, header)
+    # A window gives values of the same range as the stored ones; a rescale or a LUT gives any.
+    within = np.array_equal(np.rint(shown if header.get("VOILUTSequence") else rescaled), stored)
+    if header.BitsStored <= 8 and within:
+        low = -(2.0 ** (header.BitsStored - 1)) if header.PixelRepresentation else 0.0
+        levels = _stretched(shown, low, low + 2**header.BitsStored - 1, np.uint8)
+    else:
+        levels = _stretched(shown, float(shown.min()), float(shown.max()), np.uint16)
     return ~levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
 
 
@@ -230,10 +237,12 @@ def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.N
     return np.asarray(table[np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)])
 
 
-def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Lowest to 0, highest to 65535, linear: no two levels of 16 bits or fewer become one. All 0 where flat."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
+def _stretched(
+    values: npt.NDArray[Any], low: float, high: float, dtype: type[np.unsignedinteger[Any]]
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """`low` to 0, `high` to the largest of `dtype`, linear: no two levels that fit into it become one. 0 where flat."""
+    if not np.isfinite(high - low) or not np.isfinite(values).all():
         raise DecodeError("corrupt", "DICOM rescale or window gives values that are not finite")
-    levels: npt.NDArray[np.uint16] = np.rint((values - low) * (65535 / (high - low or 1))).astype(np.uint16)
-    return levels
+    white = np.iinfo(dtype).max
+    levels = np.rint((values - low) * (white / (high - low or 1)))
+    return np.asarray(levels.clip(0, white).astype(dtype))
