@@ -1,4 +1,5 @@
 import pickle
+import struct
 import time
 import warnings
 from io import BytesIO
@@ -18,6 +19,8 @@ from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -33,7 +36,7 @@ from pydicom.uid import (
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import decode as decode_module
 from pneumospark.pixels import dicom, dicom_header
-from pneumospark.pixels.decode import decode
+from pneumospark.pixels.decode import decode, without_identity
 
 GREY, GREY16 = images.ramp(), images.ramp(white=4095)
 
@@ -506,6 +509,83 @@ def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str) -> 
 def test_a_rescale_may_be_as_large_as_numbers_go() -> None:
     content = images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e302")
     np.testing.assert_array_equal(decode(content).pixels, GREY.astype(np.uint16) * 257)
+
+
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+WORD = images.NAME.encode()
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def marked(frame: bytes) -> bytes:
+    """A frame with a name wherever a file may have one that is no part of the picture."""
+    if frame.startswith(b"\xff\xd8"):
+        scan = frame.index(b"\xff\xda")
+        kinds = (*range(0xE0, 0xF0), 0xFE)
+        begin = b"".join(segment(kind, WORD) for kind in kinds) + segment(0xE1, b"Exif\0\0" + WORD)
+        return frame[:2] + begin + frame[2:scan] + segment(0xFE, WORD) + b"\xff" + frame[scan:] + WORD + b"\xff\xd9"
+    if frame.startswith(b"\xff\x4f"):
+        size = 4 + struct.unpack_from(">H", frame, 4)[0]  # SOC and SIZ
+        return frame[:size] + segment(0x64, b"\0\1" + WORD) + frame[size:] + WORD
+    if frame[4:8] == b"jP  ":
+        place = frame.index(b"jp2c") - 4
+        box = struct.pack(">I4s", 8 + len(WORD), b"xml ") + WORD
+        return frame[:place] + box + b"\0\0\0\0jp2c" + marked(frame[place + 8 :])
+    return frame[: 64 - len(WORD)] + WORD + frame[64:]  # RLE: its header has places for 15 segments
+
+
+DEEP = images.ramp(white=4000)
+FRAMES = {
+    "baseline": (JPEGBaseline8Bit, GREY, images.jpeg(GREY)),
+    "progressive": (JPEGBaseline8Bit, GREY, images.jpeg(GREY, progressive=True, restart_marker_rows=1)),
+    "colour": (JPEGBaseline8Bit, COLOUR, images.jpeg(COLOUR, subsampling=2)),
+    "colour as RGB": (JPEGBaseline8Bit, COLOUR, images.jpeg(COLOUR, keep_rgb=True)),
+    "twelve bits, colour": (JPEGExtended12Bit, COLOUR, images.jpeg(COLOUR, keep_rgb=True)),
+    "j2k": (JPEG2000Lossless, GREY, images.saved(Image.fromarray(GREY), "JPEG2000", no_jp2=True)),
+    "j2k tiles": (
+        JPEG2000Lossless,
+        COLOUR,
+        images.saved(Image.fromarray(COLOUR), "JPEG2000", no_jp2=True, tile_size=(16, 16)),
+    ),
+    "jp2": (JPEG2000Lossless, GREY, images.saved(Image.fromarray(GREY), "JPEG2000")),
+    "htj2k": (HTJ2KLossless, DEEP, imagecodecs.htj2k_encode(DEEP)),
+    "rle colour": (RLELossless, COLOUR, images.rle(COLOUR)),
+    **{syntax.name: (syntax, DEEP, encode(DEEP, 12)) for syntax, encode in ENCODERS.items()},
+}
+
+
+@pytest.mark.parametrize(("syntax", "stored", "frame"), FRAMES.values(), ids=FRAMES)
+def test_what_a_table_keeps_of_a_frame_is_the_picture_alone(syntax: str, stored: np.ndarray, frame: bytes) -> None:
+    tags = {"BitsStored": 12 if stored.dtype == np.uint16 else 8}
+    for content in (images.dicom(stored, syntax, kind, **tags) for kind in (frame, marked(frame))):
+        kept = without_identity(content)
+        assert WORD not in kept
+        before, after = decode(content), decode(kept)
+        np.testing.assert_array_equal(after.pixels, before.pixels)
+        assert after.pixels.dtype == before.pixels.dtype
+        assert without_identity(content) == kept == without_identity(kept)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "stored", [DEEP, GREY, GREY[:23, :39], COLOUR[:23, :39]], ids=["deep", "even", "odd", "colour"]
+)
+def test_what_a_table_keeps_of_plain_pixels_ends_with_them(syntax: str, stored: np.ndarray) -> None:
+    whole = images.dicom(stored, syntax)
+    more = images.dicom(stored, syntax, PixelData=stored.tobytes() + b"\0" * (stored.size % 2) + WORD)
+    np.testing.assert_array_equal(decode(more).pixels, decode(whole).pixels)
+    assert without_identity(more) == without_identity(whole)
+    np.testing.assert_array_equal(decode(without_identity(more)).pixels, decode(whole).pixels)
+
+
+def test_what_a_table_keeps_of_a_damaged_file_that_decodes_has_its_pixels() -> None:
+    files = [content for _, content in mutated(seed=5, count=3 * len(KINDS) * len(originals()))]
+    good = [content for content in files if dicom.is_dicom(content) and reason_of(content, max_pixels=10**7) is None]
+    assert len(good) > 20
+    for content in good:
+        np.testing.assert_array_equal(decode(without_identity(content)).pixels, decode(content).pixels)
 
 
 @pytest.mark.parametrize(("stored", "expected"), [("P-001", "P-001"), (" 7 ", "7"), ("", None), (None, None)])

@@ -9,10 +9,10 @@ from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_windowing
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import get_expected_length, pixel_array
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import codecs
@@ -89,7 +89,14 @@ def deidentified(content: bytes) -> bytes:
     `read` gives the same pixels for both. Raises what `read` raises.
     """
     with disable_value_validation():
+        syntax = _transfer_syntax(content)
         header = dcmread(BytesIO(content), specific_tags=list(PICTURE_TAGS))
+        if syntax.is_encapsulated:
+            frame = get_frame(header.PixelData, 0, number_of_frames=1)
+            header.PixelData = encapsulate([codecs.picture_alone(frame, syntax)])
+        else:
+            length = get_expected_length(header)
+            header.PixelData = header.PixelData[: length + length % 2]
         for sequence in ("ModalityLUTSequence", "VOILUTSequence"):
             for item in header.get(sequence) or ():
                 for element in list(item):
@@ -97,7 +104,7 @@ def deidentified(content: bytes) -> bytes:
                         del item[element.tag]
         header.preamble = b"\0" * 128
         header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = _transfer_syntax(content)
+        header.file_meta.TransferSyntaxUID = syntax
         header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
         header.file_meta.MediaStorageSOPInstanceUID = uid.UID("2.25.1")  # always the same: equal bytes stay equal
         file = BytesIO()
