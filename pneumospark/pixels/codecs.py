@@ -1,4 +1,4 @@
-"""Frames of DICOM files in JPEG Lossless, JPEG-LS, 12-bit JPEG and RLE: what pydicom alone decodes unsafely or not."""
+"""Frames of DICOM files: decoded where pydicom alone does it unsafely or not, and cleared of all but the picture."""
 
 import re
 import struct
