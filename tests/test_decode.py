@@ -580,6 +580,17 @@ def test_what_a_table_keeps_of_plain_pixels_ends_with_them(syntax: str, stored: 
     np.testing.assert_array_equal(decode(without_identity(more)).pixels, decode(whole).pixels)
 
 
+@pytest.mark.parametrize("entries", [bytes(range(256)), np.arange(256, dtype="<u2").tobytes()], ids=["8", "16"])
+def test_what_a_table_keeps_of_a_lookup_table_ends_with_its_entries(entries: bytes) -> None:
+    whole, more = Dataset(), Dataset()
+    for lut, data in ((whole, entries), (more, entries + WORD)):
+        lut.LUTDescriptor, lut.LUTData = [256, 0, 8], data
+        lut["LUTData"].VR = "OW"
+    kept = without_identity(images.dicom(GREY, VOILUTSequence=[more]))
+    assert WORD not in kept and kept == without_identity(images.dicom(GREY, VOILUTSequence=[whole]))
+    np.testing.assert_array_equal(decode(kept).pixels, GREY)
+
+
 def test_what_a_table_keeps_of_a_damaged_file_that_decodes_has_its_pixels() -> None:
     files = [content for _, content in mutated(seed=5, count=3 * len(KINDS) * len(originals()))]
     good = [content for content in files if dicom.is_dicom(content) and reason_of(content, max_pixels=10**7) is None]

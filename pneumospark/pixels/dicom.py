@@ -102,6 +102,8 @@ def deidentified(content: bytes) -> bytes:
                 for element in list(item):
                     if element.keyword not in ("LUTDescriptor", "LUTData"):
                         del item[element.tag]
+                if "LUTDescriptor" in item and "LUTData" in item:
+                    item.LUTData = _entries(item)
         header.preamble = b"\0" * 128
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = syntax
@@ -236,12 +238,20 @@ def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.N
     """
     count, first, _ = lut.LUTDescriptor
     count = count or 2**16
-    data = lut.LUTData
+    data = _entries(lut)
     if isinstance(data, bytes):
         wide = "<u2" if header.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
-        data = np.frombuffer(data, wide if len(data) >= 2 * count else "u1")
+        data = np.frombuffer(data, wide if len(data) == 2 * count else "u1")
     table = np.asarray(data)[:count]
     return np.asarray(table[np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)])
+
+
+def _entries(lut: Dataset) -> Any:
+    """LUTData as stored, without what lies behind the entries: bytes of 8 or 16 bits an entry, or numbers."""
+    count, data = lut.LUTDescriptor[0] or 2**16, lut.LUTData
+    if isinstance(data, bytes):
+        return data[: 2 * count if len(data) >= 2 * count else count + count % 2]
+    return data[:count]
 
 
 def _stretched(
