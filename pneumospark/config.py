@@ -70,8 +70,8 @@ def gate() -> Any:
 def subjects() -> Any:
     """A field for what DICOM files may show."""
     return option(
-        "DICOM files to refuse: modality: those whose header names another one than that of radiographs; chest: also "
-        "those of another body part; none",
+        "DICOM files to refuse: modality: those whose header names another one than that of radiographs, or raw data "
+        "of a detector; chest: also those of another body part; none",
         "modality",
         ("none", "modality", "chest"),
     )

@@ -1,4 +1,5 @@
 import pickle
+import struct
 import time
 import warnings
 from io import BytesIO
@@ -9,12 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from mutations import KINDS, mutated, originals
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -29,8 +35,8 @@ from pydicom.uid import (
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import decode as decode_module
-from pneumospark.pixels import dicom
-from pneumospark.pixels.decode import decode
+from pneumospark.pixels import dicom, dicom_header
+from pneumospark.pixels.decode import decode, without_identity
 
 GREY, GREY16 = images.ramp(), images.ramp(white=4095)
 
@@ -275,6 +281,51 @@ def test_monochrome1_is_turned_round(picture: np.ndarray) -> None:
     assert decoded.photometric == "MONOCHROME1"
 
 
+UNSIGNED = Dataset()
+UNSIGNED.add_new("PixelPaddingValue", "US", 63536)
+PADDING = {
+    "above": (np.uint16, 65535, {}),
+    "twelve bits": (np.uint16, 4095, {"BitsStored": 12}),
+    "signed": (np.int16, -32768, {}),
+    "signed, written unsigned": (np.int16, -2000, {"private": UNSIGNED, "PixelPaddingValue": 63536}),
+    "a range": (np.uint16, 65000, {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 64000}),
+    "rescaled": (np.uint16, 0, {"RescaleSlope": 2, "RescaleIntercept": -500}),
+    "in a window": (np.uint16, 65535, {"WindowCenter": 2000, "WindowWidth": 1000}),
+    "eight bits": (np.uint8, 255, {}),
+    "eight bits, an empty value": (np.uint8, 0, {"PixelPaddingRangeLimit": ""}),
+}
+
+
+@pytest.mark.parametrize("photometric", dicom.MONOCHROME)
+@pytest.mark.parametrize(("dtype", "value", "elements"), PADDING.values(), ids=PADDING)
+def test_padding_is_black_and_the_rest_is_as_without(dtype, value: int, elements: dict, photometric: str) -> None:
+    anatomy = np.tile(np.linspace(*((20, 200) if dtype == np.uint8 else (1000, 3000)), 64), (40, 1)).astype(dtype)
+    padded = np.pad(anatomy, 3, constant_values=value)
+    elements = {"PixelPaddingValue": value, "PhotometricInterpretation": photometric, **elements}
+    decoded = decode(images.dicom(padded, **elements)).pixels
+    want = decode(images.dicom(anatomy, **elements)).pixels
+    np.testing.assert_array_equal(decoded, np.pad(want, 3))
+
+
+def test_a_picture_of_padding_alone_is_refused() -> None:
+    with pytest.raises(DecodeError, match="corrupt: DICOM whose pixels are all padding"):
+        decode(images.dicom(np.full((24, 40), 7, np.uint16), PixelPaddingValue=7))
+
+
+@given(st.data())
+def test_the_table_of_levels_gives_what_each_pixel_would(data: st.DataObject) -> None:
+    bits, signed = data.draw(st.integers(9, 16)), data.draw(st.booleans())
+    least = -(2 ** (bits - 1)) * signed
+    values = st.integers(least, least + 2**bits - 1)
+    stored = data.draw(hnp.arrays(np.int16 if signed else np.uint16, (5, 4), elements=values))
+    tags = {"WindowCenter": data.draw(values), "WindowWidth": data.draw(st.integers(2, 2**bits))}
+    tags |= data.draw(st.sampled_from([{}, {"RescaleSlope": -0.5, "RescaleIntercept": 100}]))
+    header = dcmread(BytesIO(images.dicom(stored, BitsStored=bits, **tags)))
+    shown = apply_windowing(apply_modality_lut(stored, header), header)
+    expected = np.rint((shown - shown.min()) * (65535 / (np.ptp(shown) or 1)))
+    np.testing.assert_array_equal(decode(images.dicom(stored, BitsStored=bits, **tags)).pixels, expected)
+
+
 def test_window_and_rescale_are_applied_in_this_order() -> None:
     stored = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
     content = images.dicom(
@@ -297,6 +348,28 @@ def test_empty_elements_count_as_absent(empty: dict[str, str]) -> None:
 )
 def test_eight_bits_stay_as_they_are_where_the_header_changes_nothing(identity: dict[str, int]) -> None:
     np.testing.assert_array_equal(decode(images.dicom(GREY, **identity)).pixels, GREY)
+
+
+@pytest.mark.parametrize("allocated", [np.uint8, np.uint16])
+@pytest.mark.parametrize("window", [(128, 256), (128, 255), (127, 255), (127.5, 255), (100, 50)], ids=str)
+def test_a_window_of_eight_bits_is_no_reason_to_stretch_them(window: tuple[float, int], allocated: type) -> None:
+    faint = (images.ramp(white=40) + 90).astype(allocated)
+    center, width = window
+    tags = {"BitsStored": 8, "WindowCenter": center, "WindowWidth": width}
+    shown = np.clip(((faint - (center - 0.5)) / (width - 1) + 0.5) * 255, 0, 255)  # PS3.3, C.11.2.1.2.1
+    decoded = decode(images.dicom(faint, **tags)).pixels
+    assert decoded.dtype == np.uint8 and np.abs(decoded - shown).max() <= 0.51
+    negative = decode(images.dicom(faint, **tags, PhotometricInterpretation="MONOCHROME1")).pixels
+    np.testing.assert_array_equal(negative, 255 - decoded)
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, np.int8), (8, np.int16), (6, np.uint8), (6, np.int8), (1, np.uint8)])
+def test_eight_bits_or_fewer_keep_their_range(bits: int, dtype: type) -> None:
+    least = -(2 ** (bits - 1)) if dtype in (np.int8, np.int16) else 0
+    stored = (np.array([[0.25, 0.5, 0.75, 0.5]]) * (2**bits - 1) + least).astype(dtype)
+    decoded = decode(images.dicom(stored, BitsStored=bits)).pixels
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, np.rint((stored.astype(int) - least) * (255 / (2**bits - 1))))
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", ExplicitVRBigEndian])
@@ -410,7 +483,12 @@ def test_a_damaged_frame_of_jpeg_ls_takes_no_longer_than_a_good_one() -> None:
         (images.dicom(GREY, BitsStored=None), "corrupt: AttributeError in the decoder"),
         (images.dicom(GREY, PhotometricInterpretation="PALETTE COLOR"), "unsupported: DICOM photometric"),
         (images.dicom(GREY.astype(np.uint32)), "unsupported: DICOM with 32 bits a sample as MONOCHROME2"),
-        (images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e308"), None),
+        (
+            images.dicom(GREY16 * 16, BitsStored=12, HighBit=15),
+            "unsupported: DICOM with 12 bits a sample up to bit 15, not 11",
+        ),
+        (images.dicom(GREY, RescaleSlope="1e308", RescaleIntercept="0"), "corrupt: DICOM rescale or window gives val"),
+        (images.dicom(GREY, WindowCenter="nan", WindowWidth="100"), "corrupt: DICOM rescale or window gives values"),
         (
             images.dicom(GREY, SMPTEST211020UncompressedProgressiveActiveVideo, b"\xff\xd8"),
             "unsupported: DICOM transfer syntax SMPTE ST 2110-20",
@@ -423,18 +501,133 @@ def test_a_damaged_frame_of_jpeg_ls_takes_no_longer_than_a_good_one() -> None:
         (images.dicom(GREY)[:132], "unsupported: DICOM transfer syntax missing or unknown"),
     ],
 )
-def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str | None) -> None:
-    if message is None:
-        assert reason_of(content) in (None, "corrupt")
-    else:
-        with pytest.raises(DecodeError, match=message):
-            decode(content)
+def test_dicom_that_cannot_be_shown_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(DecodeError, match=message):
+        decode(content)
+
+
+def test_a_rescale_may_be_as_large_as_numbers_go() -> None:
+    content = images.dicom(GREY, RescaleSlope="1e300", RescaleIntercept="1e302")
+    np.testing.assert_array_equal(decode(content).pixels, GREY.astype(np.uint16) * 257)
+
+
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+WORD = images.NAME.encode()
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def marked(frame: bytes) -> bytes:
+    """A frame with a name wherever a file may have one that is no part of the picture."""
+    if frame.startswith(b"\xff\xd8"):
+        scan = frame.index(b"\xff\xda")
+        kinds = (*range(0xE0, 0xF0), 0xFE)
+        begin = b"".join(segment(kind, WORD) for kind in kinds) + segment(0xE1, b"Exif\0\0" + WORD)
+        return frame[:2] + begin + frame[2:scan] + segment(0xFE, WORD) + b"\xff" + frame[scan:] + WORD + b"\xff\xd9"
+    if frame.startswith(b"\xff\x4f"):
+        size = 4 + struct.unpack_from(">H", frame, 4)[0]  # SOC and SIZ
+        return frame[:size] + segment(0x64, b"\0\1" + WORD) + frame[size:] + WORD
+    if frame[4:8] == b"jP  ":
+        place = frame.index(b"jp2c") - 4
+        box = struct.pack(">I4s", 8 + len(WORD), b"xml ") + WORD
+        return frame[:place] + box + b"\0\0\0\0jp2c" + marked(frame[place + 8 :])
+    return frame[: 64 - len(WORD)] + WORD + frame[64:]  # RLE: its header has places for 15 segments
+
+
+DEEP = images.ramp(white=4000)
+FRAMES = {
+    "baseline": (JPEGBaseline8Bit, GREY, images.jpeg(GREY)),
+    "progressive": (JPEGBaseline8Bit, GREY, images.jpeg(GREY, progressive=True, restart_marker_rows=1)),
+    "colour": (JPEGBaseline8Bit, COLOUR, images.jpeg(COLOUR, subsampling=2)),
+    "colour as RGB": (JPEGBaseline8Bit, COLOUR, images.jpeg(COLOUR, keep_rgb=True)),
+    "twelve bits, colour": (JPEGExtended12Bit, COLOUR, images.jpeg(COLOUR, keep_rgb=True)),
+    "j2k": (JPEG2000Lossless, GREY, images.saved(Image.fromarray(GREY), "JPEG2000", no_jp2=True)),
+    "j2k tiles": (
+        JPEG2000Lossless,
+        COLOUR,
+        images.saved(Image.fromarray(COLOUR), "JPEG2000", no_jp2=True, tile_size=(16, 16)),
+    ),
+    "jp2": (JPEG2000Lossless, GREY, images.saved(Image.fromarray(GREY), "JPEG2000")),
+    "htj2k": (HTJ2KLossless, DEEP, imagecodecs.htj2k_encode(DEEP)),
+    "rle colour": (RLELossless, COLOUR, images.rle(COLOUR)),
+    **{syntax.name: (syntax, DEEP, encode(DEEP, 12)) for syntax, encode in ENCODERS.items()},
+}
+
+
+@pytest.mark.parametrize(("syntax", "stored", "frame"), FRAMES.values(), ids=FRAMES)
+def test_what_a_table_keeps_of_a_frame_is_the_picture_alone(syntax: str, stored: np.ndarray, frame: bytes) -> None:
+    tags = {"BitsStored": 12 if stored.dtype == np.uint16 else 8}
+    for content in (images.dicom(stored, syntax, kind, **tags) for kind in (frame, marked(frame))):
+        kept = without_identity(content)
+        assert WORD not in kept
+        before, after = decode(content), decode(kept)
+        np.testing.assert_array_equal(after.pixels, before.pixels)
+        assert after.pixels.dtype == before.pixels.dtype
+        assert without_identity(content) == kept == without_identity(kept)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "stored", [DEEP, GREY, GREY[:23, :39], COLOUR[:23, :39]], ids=["deep", "even", "odd", "colour"]
+)
+def test_what_a_table_keeps_of_plain_pixels_ends_with_them(syntax: str, stored: np.ndarray) -> None:
+    whole = images.dicom(stored, syntax)
+    more = images.dicom(stored, syntax, PixelData=stored.tobytes() + b"\0" * (stored.size % 2) + WORD)
+    np.testing.assert_array_equal(decode(more).pixels, decode(whole).pixels)
+    assert without_identity(more) == without_identity(whole)
+    np.testing.assert_array_equal(decode(without_identity(more)).pixels, decode(whole).pixels)
+
+
+@pytest.mark.parametrize("entries", [bytes(range(256)), np.arange(256, dtype="<u2").tobytes()], ids=["8", "16"])
+def test_what_a_table_keeps_of_a_lookup_table_ends_with_its_entries(entries: bytes) -> None:
+    whole, more = Dataset(), Dataset()
+    for lut, data in ((whole, entries), (more, entries + WORD)):
+        lut.LUTDescriptor, lut.LUTData = [256, 0, 8], data
+        lut["LUTData"].VR = "OW"
+    kept = without_identity(images.dicom(GREY, VOILUTSequence=[more]))
+    assert WORD not in kept and kept == without_identity(images.dicom(GREY, VOILUTSequence=[whole]))
+    np.testing.assert_array_equal(decode(kept).pixels, GREY)
+
+
+def test_what_a_table_keeps_of_a_damaged_file_that_decodes_has_its_pixels() -> None:
+    files = [content for _, content in mutated(seed=5, count=3 * len(KINDS) * len(originals()))]
+    good = [content for content in files if dicom.is_dicom(content) and reason_of(content, max_pixels=10**7) is None]
+    assert len(good) > 20
+    for content in good:
+        np.testing.assert_array_equal(decode(without_identity(content)).pixels, decode(content).pixels)
 
 
 @pytest.mark.parametrize(("stored", "expected"), [("P-001", "P-001"), (" 7 ", "7"), ("", None), (None, None)])
 def test_only_the_patient_id_is_taken(stored: str | None, expected: str | None) -> None:
     header = decode(images.dicom(GREY, PatientID=stored)).header
     assert header and header.patient_id == expected
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    ("tags", "subject", "reason"),
+    [
+        ({"BurnedInAnnotation": "Yes"}, "none", "burned_in_annotation"),
+        ({"BurnedInAnnotation": "no"}, "none", None),
+        ({"Modality": "dx", "BodyPartExamined": "Chest PA"}, "chest", None),
+        ({"Modality": "Ct"}, "modality", "not_a_chest_radiograph"),
+        ({"BodyPartExamined": "Knee"}, "chest", "not_a_chest_radiograph"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "modality", "unsupported"),
+        ({"PresentationIntentType": "For Processing"}, "chest", "unsupported"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "none", None),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, "chest", None),
+    ],
+)
+def test_what_a_header_says_counts_in_any_case(tags: dict[str, str], subject: str, reason: str | None) -> None:
+    header = decode(images.dicom(GREY, **tags)).header
+    try:
+        dicom_header.check(header, subject, "quarantine")
+        found = None
+    except DecodeError as error:
+        found = error.reason
+    assert found == reason
 
 
 def test_tags_that_name_a_person_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from conftest import Tables, Way, rows, write
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from pneumospark.errors import ConfigError
 from pneumospark.io.run import run
@@ -57,12 +57,15 @@ def hospital(tmp_path: Path) -> Path:
     """Good files in several compressions, files that are refused for each kind of reason, and one that is no DICOM."""
     grey = images.ramp() // 2 + 3
     j2k = images.saved(images.Image.fromarray(grey), "JPEG2000", no_jp2=True)
+    name = IDENTITY["PatientName"]
     good = patient(1)
     files = {
         FILE: good,
         "plain.dcm": patient(2, PatientID=""),
         "j2k.dcm": patient(3, JPEG2000Lossless, j2k),
         "rle.dcm": patient(4, RLELossless, images.rle(images.ramp() // 2 + 4)),
+        "jpeg.dcm": patient(11, JPEGBaseline8Bit, images.jpeg(grey, comment=name)),
+        "behind.dcm": patient(12, PixelData=grey.tobytes() + name.encode() + b" "),
         "cut.dcm": good[:-400],
         "cut-header.dcm": good[:700],
         "ct.dcm": patient(5, Modality="CT"),
@@ -71,9 +74,9 @@ def hospital(tmp_path: Path) -> Path:
         "frames.dcm": patient(8, NumberOfFrames=1949),
         "photometric.dcm": patient(9, PhotometricInterpretation="ZEBEDEE"),
         "19490817_002.png": images.png(images.ramp()),
-        "note.txt": IDENTITY["PatientName"].encode(),
+        "note.txt": name.encode(),
     }
-    return write(tmp_path / "export", {f"{FOLDER}/{name}": data for name, data in files.items()})
+    return write(tmp_path / "export", {f"{FOLDER}/{file}": data for file, data in files.items()})
 
 
 def found(tables: Tables, logs: str) -> dict[str, list[str]]:
@@ -93,7 +96,7 @@ def test_no_word_of_an_identity_gets_out(tables: Tables, hospital: Path, monkeyp
     monkeypatch.setenv(KEY, SECRET)
     caplog.set_level(logging.INFO)
     summary = tables.ingest(hospital, "--layout", "dicom", "--paths", "hashed")
-    assert (summary["files"], summary["images"], summary["quarantined"]) == (13, 5, 8)
+    assert (summary["files"], summary["images"], summary["quarantined"]) == (15, 7, 8)
     assert summary["reasons"]["not_a_chest_radiograph"] == 2 and summary["reasons"]["burned_in_annotation"] == 1
     assert run("ingest", lambda: tables.ingest(hospital, "--layout", "dicom", "--paths", "hashed")) == 0
     tables.extract()
@@ -171,7 +174,7 @@ def test_the_key_may_come_from_a_file_and_must_hold_something(tables: Tables, tm
     [
         ((), {"cr", "plain", "chest", "knee"}),
         (("--dicom-check", "chest"), {"cr", "plain", "chest"}),
-        (("--dicom-check", "none"), {"cr", "plain", "chest", "knee", "ct"}),
+        (("--dicom-check", "none"), {"cr", "plain", "chest", "knee", "ct", "raw"}),
         (("--burned-in", "keep"), {"cr", "plain", "chest", "knee", "text"}),
     ],
     ids=["default", "chest", "none", "text"],
@@ -179,12 +182,13 @@ def test_the_key_may_come_from_a_file_and_must_hold_something(tables: Tables, tm
 def test_what_the_header_says_of_the_subject(tables: Tables, tmp_path: Path, monkeypatch, more, kept) -> None:
     monkeypatch.setenv(KEY, SECRET)
     headers = {
-        "cr": {"Modality": "CR", "BodyPartExamined": "Thorax PA".upper()},
+        "cr": {"Modality": "CR", "BodyPartExamined": "Thorax PA"},
         "plain": {"Modality": None},
         "chest": {"Modality": "DX", "BodyPartExamined": "CHEST"},
         "knee": {"Modality": "DX", "BodyPartExamined": "KNEE"},
         "ct": {"Modality": "CT", "BodyPartExamined": "CHEST"},
-        "text": {"BurnedInAnnotation": "YES"},
+        "text": {"BurnedInAnnotation": "Yes"},
+        "raw": {"PresentationIntentType": "FOR PROCESSING"},
     }
     files = {
         f"{name}.dcm": images.dicom(images.ramp() // 2 + n, **tags) for n, (name, tags) in enumerate(headers.items())
@@ -192,5 +196,5 @@ def test_what_the_header_says_of_the_subject(tables: Tables, tmp_path: Path, mon
     tables.ingest(write(tmp_path / "s", files), *more)
     assert {Path(row["path"]).stem for row in rows(tables.images)} == kept
     reasons = {Path(row["path"]).stem: row["reason"] for row in rows(tables.quarantine)}
-    subject, text = "not_a_chest_radiograph", "burned_in_annotation"
-    assert reasons == {name: text if name == "text" else subject for name in headers.keys() - kept}
+    known = {"text": "burned_in_annotation", "raw": "unsupported"}
+    assert reasons == {name: known.get(name, "not_a_chest_radiograph") for name in headers.keys() - kept}

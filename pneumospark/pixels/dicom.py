@@ -9,10 +9,10 @@ from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_windowing
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import get_expected_length, pixel_array
 
 from pneumospark.errors import DecodeError
 from pneumospark.pixels import codecs
@@ -65,8 +65,9 @@ def header_of(content: bytes) -> DicomHeader | None:
 def read(content: bytes, max_pixels: int) -> DicomPicture:
     """The one frame of a DICOM file, in grey, black at 0, with the rescale and the window or LUT that its header names.
 
-    Output: (rows, columns); uint8 as stored where 8 bits need no such step, or for colour; otherwise uint16, the
-    darkest pixel at 0 and the brightest at 65535. Raises DecodeError, and what pydicom raises for damaged bytes.
+    Output: (rows, columns); uint8 for colour, and where up to 8 bits have no step but a window: their range is kept;
+    otherwise uint16, the darkest pixel at 0 and the brightest at 65535. Raises DecodeError, and what pydicom raises for
+    damaged bytes.
     """
     # Unread values stay unread, but a value that pydicom doubts would be quoted in its warnings, and so in a log.
     with disable_value_validation():
@@ -88,15 +89,24 @@ def deidentified(content: bytes) -> bytes:
     `read` gives the same pixels for both. Raises what `read` raises.
     """
     with disable_value_validation():
+        syntax = _transfer_syntax(content)
         header = dcmread(BytesIO(content), specific_tags=list(PICTURE_TAGS))
+        if syntax.is_encapsulated:
+            frame = get_frame(header.PixelData, 0, number_of_frames=1)
+            header.PixelData = encapsulate([codecs.picture_alone(frame, syntax)])
+        else:
+            length = get_expected_length(header)
+            header.PixelData = header.PixelData[: length + length % 2]
         for sequence in ("ModalityLUTSequence", "VOILUTSequence"):
             for item in header.get(sequence) or ():
                 for element in list(item):
                     if element.keyword not in ("LUTDescriptor", "LUTData"):
                         del item[element.tag]
+                if "LUTDescriptor" in item and "LUTData" in item:
+                    item.LUTData = _entries(item)
         header.preamble = b"\0" * 128
         header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = _transfer_syntax(content)
+        header.file_meta.TransferSyntaxUID = syntax
         header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
         header.file_meta.MediaStorageSOPInstanceUID = uid.UID("2.25.1")  # always the same: equal bytes stay equal
         file = BytesIO()
@@ -130,6 +140,8 @@ def _check_header(header: Dataset, max_pixels: int) -> None:
         raise DecodeError("unsupported", "DICOM photometric interpretation that is neither grey, RGB nor YBR")
     if bits > (16 if photometric in MONOCHROME else 8):
         raise DecodeError("unsupported", f"DICOM with {bits} bits a sample as {photometric}")
+    if header.get("HighBit") not in (None, bits - 1):  # older files may have them left-justified; PS3.5, section 8.1.1
+        raise DecodeError("unsupported", f"DICOM with {bits} bits a sample up to bit {header.HighBit}, not {bits - 1}")
 
 
 def _check_codestream(header: Dataset) -> None:
@@ -155,12 +167,50 @@ def _decompress(header: Dataset, syntax: uid.UID) -> None:
 
 
 def _grey(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """(rows, columns) or (rows, columns, 3) as stored, to (rows, columns) of uint8 or uint16 with 0 as black."""
+    """(rows, columns) or (rows, columns, 3) as stored, to (rows, columns) of uint8 or uint16 with 0 as black.
+
+    By a table over the stored values that occur, 65,536 at most: what is done to them in float64 takes no memory a
+    pixel. Padding has no part in it and is black, as a collimator is.
+    """
     if header.PhotometricInterpretation in COLOUR:
         return np.asarray(Image.fromarray(values).convert("L"))
-    shown = _windowed(_rescaled(values, header), header)
-    as_stored = values.dtype == np.uint8 and header.BitsStored == 8 and np.array_equal(np.rint(shown), values)
-    levels: npt.NDArray[np.unsignedinteger[Any]] = values if as_stored else _stretched(shown)
+    codes = values.astype(np.uint16, copy=False)  # pydicom has set the bits above BitsStored by the sign
+    occurs = np.zeros(2**16, np.bool_)
+    for row in codes:  # not all at once: numpy makes an index of 8 bytes a pixel
+        occurs[row] = True
+    stored = np.flatnonzero(occurs).astype(np.uint16).view(np.int16 if values.dtype.kind == "i" else np.uint16)
+    stored = stored[~_is_padding(stored, header)]
+    if not stored.size:
+        raise DecodeError("corrupt", "DICOM whose pixels are all padding")
+    levels = _levels(stored, header)
+    table = np.zeros(2**16, levels.dtype)
+    table[stored.view(np.uint16)] = levels
+    return np.stack([table[row] for row in codes])
+
+
+def _is_padding(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_]:
+    """Where a stored value is the padding value, or lies between it and the range limit (PS3.3, C.7.5.1.1.2)."""
+    found = header.get("PixelPaddingValue")
+    if found is None:
+        return np.zeros(stored.shape, np.bool_)
+    limit = header.get("PixelPaddingRangeLimit")
+    ends = np.array([found, found if limit is None else limit], np.int64) & (2**header.BitsStored - 1)
+    if stored.dtype.kind == "i":  # a negative value may be written as an unsigned one
+        ends[ends >= 2 ** (header.BitsStored - 1)] -= 2**header.BitsStored
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()))
+
+
+def _levels(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """What is shown for each of some stored values, uint8 or uint16 with 0 as black."""
+    rescaled = _rescaled(stored, header)
+    shown = _windowed(rescaled, header)
+    # A window gives values of the same range as the stored ones; a rescale or a LUT gives any.
+    within = np.array_equal(np.rint(shown if header.get("VOILUTSequence") else rescaled), stored)
+    if header.BitsStored <= 8 and within:
+        low = -(2.0 ** (header.BitsStored - 1)) if header.PixelRepresentation else 0.0
+        levels = _stretched(shown, low, low + 2**header.BitsStored - 1, np.uint8)
+    else:
+        levels = _stretched(shown, float(shown.min()), float(shown.max()), np.uint16)
     return ~levels if header.PhotometricInterpretation == "MONOCHROME1" else levels
 
 
@@ -188,18 +238,28 @@ def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.N
     """
     count, first, _ = lut.LUTDescriptor
     count = count or 2**16
-    data = lut.LUTData
+    data = _entries(lut)
     if isinstance(data, bytes):
         wide = "<u2" if header.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
-        data = np.frombuffer(data, wide if len(data) >= 2 * count else "u1")
+        data = np.frombuffer(data, wide if len(data) == 2 * count else "u1")
     table = np.asarray(data)[:count]
     return np.asarray(table[np.clip(np.rint(values).astype(np.int32) - first, 0, len(table) - 1)])
 
 
-def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Lowest to 0, highest to 65535, linear: no two levels of 16 bits or fewer become one. All 0 where flat."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
+def _entries(lut: Dataset) -> Any:
+    """LUTData as stored, without what lies behind the entries: bytes of 8 or 16 bits an entry, or numbers."""
+    count, data = lut.LUTDescriptor[0] or 2**16, lut.LUTData
+    if isinstance(data, bytes):
+        return data[: 2 * count if len(data) >= 2 * count else count + count % 2]
+    return data[:count]
+
+
+def _stretched(
+    values: npt.NDArray[Any], low: float, high: float, dtype: type[np.unsignedinteger[Any]]
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """`low` to 0, `high` to the largest of `dtype`, linear: no two levels that fit into it become one. 0 where flat."""
+    if not np.isfinite(high - low) or not np.isfinite(values).all():
         raise DecodeError("corrupt", "DICOM rescale or window gives values that are not finite")
-    levels: npt.NDArray[np.uint16] = np.rint((values - low) * (65535 / (high - low or 1))).astype(np.uint16)
-    return levels
+    white = np.iinfo(dtype).max
+    levels = np.rint((values - low) * (white / (high - low or 1)))
+    return np.asarray(levels.clip(0, white).astype(dtype))

@@ -74,8 +74,10 @@ def windowed(pixels: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.flo
     low, high = np.percentile(pixels, (DARK, BRIGHT), method="nearest").astype(np.float32)
     if low == high:
         low, high = np.float32(pixels.min()), np.float32(pixels.max())
-    levels: npt.NDArray[np.float32] = (pixels.astype(np.float32) - low) * np.float32(255 / (high - low or 1))
-    return levels.clip(0, 255)
+    levels = pixels.astype(np.float32)
+    levels -= low  # in place: 4 bytes a pixel, not 12
+    levels *= np.float32(255 / (high - low or 1))
+    return levels.clip(0, 255, out=levels)
 
 
 def fitted(height: int, width: int, spec: ImageSpec) -> tuple[int, int]:
