@@ -1,5 +1,7 @@
 """The model card of a bundle: what its facts say, in words, for the people who are to trust it."""
 
+import html
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,14 +27,14 @@ def model_card(facts: Mapping[str, Any]) -> str:
     """The card as Markdown, the same for the same facts; sections that the facts say nothing of are left out."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pneumospark", "io"),
-        autoescape=False,  # Markdown, from our own facts
+        autoescape=False,  # Markdown; text from outside goes through _text
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     template = environment.get_template("model_card.md.j2")
-    shown: dict[str, Any] = {"shown": _shown, "figure": figure, "interval": interval}
+    shown: dict[str, Any] = {"shown": _shown, "text": _text, "figure": figure, "interval": interval}
     return template.render(facts=facts, figures=_figures(facts.get("validation", {})), notice=NOTICE, **shown)
 
 
@@ -50,6 +52,9 @@ def _shown(value: Any) -> str:
     """A setting as text; the same whether JSON has made a list of a tuple or not."""
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value)) or None
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace("|", "\\|")
-    )
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    """Text from outside in one line, as Markdown that shows it: it is no HTML, no link, no cell of a table."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
