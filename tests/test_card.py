@@ -11,6 +11,7 @@ from pneumospark.errors import BundleError
 from pneumospark.io import bundle
 from pneumospark.io.card import model_card
 from pneumospark.io.files import Store
+from pneumospark.learn.bootstrap import Terms
 from pneumospark.learn.metrics import metrics
 from pneumospark.spec import ImageSpec
 
@@ -79,6 +80,17 @@ def test_a_card_says_what_the_facts_say() -> None:
         "children of one to five years",
     ):
         assert said in text, said
+
+
+def test_a_figure_that_resamples_say_nothing_of_has_the_interval_in_closed_form() -> None:
+    truth = np.repeat([0, 1], 40)
+    probability = np.where(truth == 1, 0.9, np.where(np.arange(80) < 4, 0.8, 0.1))
+    judged = metrics(truth, probability, 0.5, np.arange(80), Terms(resamples=100))
+    card = model_card(whole() | {"validation": judged})
+    assert "| sensitivity (recall) | 1.000 | 0.912 to 1.000 (Wilson's) |" in card
+    low, high = judged["bootstrap"]["intervals"]["specificity"]
+    assert f"| specificity | 0.900 | {low:.3f} to {high:.3f} |" in card
+    assert "Wilson's)" not in model_card(whole())  # of all of them it is said once
 
 
 @pytest.mark.parametrize(

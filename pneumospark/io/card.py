@@ -39,13 +39,20 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
 
 def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value, interval of the figures that validation has."""
-    bounds = (validation.get("bootstrap") or {}).get("intervals") or validation.get("intervals", {})
-    return [
-        (words, figure(validation[name]), interval(bounds[name]) if bounds.get(name) else "")
-        for name, words in FIGURES.items()
-        if name in validation
-    ]
+    """Name, value, interval of the figures that validation has.
+
+    Where resamples give a figure no interval, as one without an error, the closed form's is there and says so.
+    """
+    resampled = (validation.get("bootstrap") or {}).get("intervals") or {}
+    closed = validation.get("intervals", {})
+    shown = []
+    for name, words in FIGURES.items():
+        if name in validation:
+            bounds = resampled.get(name) or closed.get(name)
+            whose = "DeLong's" if name == "roc_auc" else "Wilson's"
+            note = f" ({whose})" if resampled and bounds and not resampled.get(name) else ""
+            shown.append((words, figure(validation[name]), f"{interval(bounds)}{note}" if bounds else ""))
+    return shown
 
 
 def _shown(value: Any) -> str:
