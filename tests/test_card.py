@@ -82,6 +82,48 @@ def test_a_card_says_what_the_facts_say() -> None:
         assert said in text, said
 
 
+GIVEN = {"value": 0.5, "rule": "0.5", "chosen_on": None}
+FITTED = {"method": "temperature", "temperature": 2.0, "fitted_on": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen", "share"),
+    [
+        (
+            {"recipe": {"schedule": "cosine"}},
+            "the threshold and the calibration, so",
+            "the validation images, on which",
+        ),
+        (
+            {"threshold": GIVEN, "calibration": {"method": "none"}},
+            "the best epoch, so",
+            "the images it was trained on;",
+        ),
+        ({}, "the threshold, the calibration and the best epoch, so", "the validation images, on which"),
+        ({"history": {}, "members": ["7f3a"]}, "the threshold, the calibration and what its members' cards name", ""),
+        (
+            {"threshold": GIVEN, "calibration": None, "recipe": {"schedule": "cosine", "class_weights": "balanced"}},
+            "no threshold, no calibration and no epoch;",
+            "the images it was trained on, each class weighted alike;",
+        ),
+    ],
+)
+def test_what_validation_chose_is_that_of_the_recipe(known: dict[str, Any], chosen: str, share: str) -> None:
+    of_one = whole() | {"members": [], "recipe": {"schedule": "plateau"}, "calibration": FITTED}
+    card = " ".join(model_card(of_one | known).split())
+    assert f"Validation chose {chosen}" in card
+    assert f"The probability holds for the share of pneumonia among {share}" in card
+    assert "`evaluate` judges a test set" in card and "Nearer to what new images" not in card
+
+
+def test_intervals_of_each_output_are_called_what_they_are() -> None:
+    outputs = {"mass": {"n": 80, "positives": 4, "roc_auc": 0.7, "interval": [0.5, 0.9]}}
+    validation = PUBLISHED | {"outputs": outputs, "macro_roc_auc": 0.7}
+    _, after = model_card(whole() | {"validation": validation}).split("| mass | 80 | 4 | 0.700 | 0.500 to 0.900 |")
+    assert after.strip().startswith("These intervals are DeLong's, which take images for independent.")
+    assert "These intervals" not in model_card(whole())
+
+
 def test_a_figure_that_resamples_say_nothing_of_has_the_interval_in_closed_form() -> None:
     truth = np.repeat([0, 1], 40)
     probability = np.where(truth == 1, 0.9, np.where(np.arange(80) < 4, 0.8, 0.1))

@@ -35,7 +35,20 @@ def model_card(facts: Mapping[str, Any]) -> str:
     )
     template = environment.get_template("model_card.md.j2")
     shown: dict[str, Any] = {"shown": _shown, "text": _text, "figure": figure, "interval": interval}
-    return template.render(facts=facts, figures=_figures(facts.get("validation", {})), notice=NOTICE, **shown)
+    shown |= {"figures": _figures(facts.get("validation", {})), "chosen": _chosen(facts)}
+    return template.render(facts=facts, notice=NOTICE, **shown)
+
+
+def _chosen(facts: Mapping[str, Any]) -> list[str]:
+    """What validation images had a say in."""
+    recipe, threshold = facts.get("recipe") or {}, facts["threshold"]
+    chosen = {
+        "the threshold": threshold.get("chosen_on", "validation"),
+        "the calibration": (facts.get("calibration") or {}).get("fitted_on"),
+        "the best epoch": (facts.get("history") or {}).get("loss") and recipe.get("schedule") != "cosine",
+        "what its members' cards name": facts.get("members"),
+    }
+    return [name for name, is_so in chosen.items() if is_so]
 
 
 def _figures(validation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
