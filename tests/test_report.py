@@ -166,6 +166,14 @@ def test_only_the_wrong_sample_is_framed_and_named_wrong(html):
     assert re.findall(r'"verdict">(\w+)<', html) == ["Wrong", "Correct", "Correct"]
 
 
+@pytest.mark.parametrize(
+    ("label", "prediction", "correct"),
+    [("normal", "other", True), ("pneumonia", "other", False), ("normal", "pneumonia", False)],
+)
+def test_a_sample_is_right_where_the_figures_count_it_right(label, prediction, correct):
+    assert sample("file:/a.jpeg", label, prediction).correct == correct
+
+
 def test_text_from_outside_stays_text(tmp_path):
     no_utf8 = "file:/a\udcff.jpeg"
     html = write(
