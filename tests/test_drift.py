@@ -10,11 +10,12 @@ from conftest import SIDE, Way, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from images import real
+from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from pneumospark.io import runs
 from pneumospark.io.files import Store
-from pneumospark.io.runs_page import write_runs_page
+from pneumospark.io.runs_page import drift_plot, write_runs_page
 from pneumospark.io.stock import patients, pixel_rows, take_stock
 from pneumospark.labels import from_path
 from pneumospark.learn import drift
@@ -198,6 +199,15 @@ def test_the_page_shows_the_last_runs_and_takes_text_for_text(tmp_path: Path) ->
     assert text.index("18:01") < text.index("18:00") and "data:image/svg+xml" in text and "http://" not in text
     write_runs_page(uri, [a_run(0, [], n=0)], Store())
     assert "nothing: &lt;b&gt;" in (tmp_path / "runs.html").read_text()
+
+
+def test_a_figure_that_a_run_does_not_tell_is_a_gap() -> None:
+    told = [a_run(number, []) for number in range(3)]
+    del told[1]["drift"]["figures"]["mean"]
+    told[2]["drift"]["figures"]["mean"] = {"psi": 0.0, "psi_by_chance": 0.4}
+    axes = Figure().add_subplot()
+    drift_plot.__wrapped__(axes, told)
+    assert axes.lines[0].get_ydata() == pytest.approx([0.1, np.nan, 0.01], nan_ok=True)
 
 
 def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: Path) -> None:

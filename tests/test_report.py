@@ -230,6 +230,19 @@ def test_other_sets_and_another_model_stand_beside(tmp_path):
     assert len(page.images()) == 6 + 2 + 2 + 3
 
 
+def test_each_set_has_a_curve_and_a_name_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+    paint = plots.Axes.legend
+    monkeypatch.setattr(plots.Axes, "legend", lambda axes, *a, **k: drawn.append(axes) or paint(axes, *a, **k))
+    north, south = (f"/data/hospital-{side}/tables/radiology/images-2024" for side in ("north", "south"))
+    for names in ((north, south), (north, north), ("/a", "/b")):
+        drawn.clear()
+        write(tmp_path, externals=[judged(name) for name in names])
+        beside = [axes.get_legend_handles_labels()[1] for axes in drawn[-2:]]
+        assert beside[0] == beside[1] and len(set(beside[0])) == 3
+    assert beside[0] == ["test split", "/a", "/b"]
+
+
 def test_heat_colours_what_it_lies_on_and_nothing_else():
     pixels = np.full((28, 28), 100, np.uint8)
     heat = np.zeros((7, 7), np.float32)
