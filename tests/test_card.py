@@ -70,11 +70,11 @@ def test_a_card_says_what_the_facts_say() -> None:
         "190 true negatives, 44 false positives, 11 false negatives, 379 true positives",
         "Epochs run: 2",
         "- keras 3.15.1",
-        "pre-trained backbone, keras:Some.",
+        "pre-trained backbone, `keras:Some`",
         "the mean of 2 models, `7f3a`, `00ff`",
         "90 images, the area under the ROC curve is 0.900 (95 %: undefined)",
         "that trivial model has 0.968",
-        "- patients IM-… against all of the other class: 0.950 (0.910 to 0.980), 30 images",
+        "- patients `IM-…` against all of the other class: 0.950 (0.910 to 0.980), 30 images",
         "not for diagnosis",
         "one hospital",
         "children of one to five years",
@@ -149,8 +149,8 @@ def test_text_from_outside_is_shown_and_not_obeyed() -> None:
     text = "`a` <b>|\n# [x](http://y) 1 & 2*3"
     known = whole() | {"backbone": text, "recipe": {"note": text}}
     known["generalisation"]["groups"] = {text: known["generalisation"]["groups"]["IM-"]}
-    shown = r"\`a\` &lt;b&gt;\| # \[x\](http://y) 1 &amp; 2\*3"
-    for said in (f"pre-trained backbone, {shown}.", f"| `note` | {shown} |", f"- patients {shown}… against"):
+    shown = r"'a' &lt;b&gt;\| # \[x\](http://y) 1 &amp; 2\*3"
+    for said in (f"pre-trained backbone, `{shown}`.", f"| `note` | {shown} |", f"- patients `{shown}…` against"):
         assert said in model_card(known)
 
 

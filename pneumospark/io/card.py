@@ -76,5 +76,6 @@ def _shown(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Text from outside in one line, as Markdown that shows it: it is no HTML, no link, no cell of a table."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
+    """Text from outside in one line of Markdown: no HTML, no link, no cell and no end of a code span is in it."""
+    plain = html.escape(" ".join(value.split()).replace("`", "'"), quote=False)
+    return re.sub(r"([\\*\[\]|])", r"\\\1", plain)
