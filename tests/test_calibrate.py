@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from sklearn.metrics import log_loss
 
 from pneumospark.errors import ConfigError
 from pneumospark.learn.calibrate import calibrate, choose_threshold, fit_scaling, with_scaling
+from pneumospark.targets import TARGETS
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 PROBABILITY = np.array([0.05, 0.1, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9])
+
+
+class Untouchable:
+    layers = property(lambda self: pytest.fail("looked at"))
 
 
 @pytest.mark.parametrize("bias", [0.0, -1.5])
@@ -44,10 +49,54 @@ def test_without_a_bias_the_best_temperature_alone_is_found() -> None:
 
 
 def test_a_network_that_is_not_calibrated_stays_as_it_is() -> None:
-    class Untouchable:
-        layers = property(lambda self: pytest.fail("looked at"))
-
     assert calibrate(Untouchable(), TRUTH, PROBABILITY, way="none") == {"method": "none"}
+
+
+SEPARATE = (np.repeat([0, 1], 20), np.linspace([0.3, 0.55], [0.45, 0.7], 20).T.ravel())
+
+
+@pytest.mark.parametrize("way", ["platt", "temperature"])
+@pytest.mark.parametrize("name", ["pneumonia", "kind", "findings"])
+@pytest.mark.parametrize("spread", [1, 8, -1])
+def test_where_a_bound_is_hit_nothing_is_scaled_and_the_facts_say_why(
+    way: str, name: str, spread: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Classes without an overlap, of a network in doubt (1) and of a sure one (8), or the wrong way round (-1)."""
+    target = TARGETS[name]
+    k = len(target.outputs)
+    truth, said = SEPARATE[0], expit(spread * logit(SEPARATE[1]))
+    if name == "kind":
+        truth = np.eye(k, dtype=int)[np.arange(60) % k]
+        said = softmax(spread * truth, axis=1)
+    elif name == "findings":
+        truth, said = np.tile(truth[:, np.newaxis], k), np.tile(said[:, np.newaxis], k)
+    found = calibrate(Untouchable(), truth, said, target, way)
+    assert found == {"method": "none", "reason": found["reason"]}
+    assert "told apart without error" in found["reason"] and found["reason"] in caplog.text
+
+
+def test_findings_without_a_best_scaling_stay_as_they_are_and_the_others_do_not() -> None:
+    class Network:
+        """One layer of k outputs."""
+
+        def __init__(self, k: int) -> None:
+            self.layers, self.weights = [self], [np.eye(k), np.zeros(k)]
+
+        def get_weights(self) -> list[np.ndarray]:
+            return self.weights
+
+        def set_weights(self, weights: list[np.ndarray]) -> None:
+            self.weights = weights
+
+    target = TARGETS["findings"]
+    k = len(target.outputs)
+    truth, said = (np.tile(values[:, np.newaxis], k) for values in SEPARATE)
+    said[[0, 39], 1:] = said[[39, 0], 1:]  # all but the first have an error of each kind
+    found = calibrate(network := Network(k), truth, said, target)
+    assert found["outputs"][target.outputs[0]] == {"temperature": 1.0, "bias": 0.0}
+    assert found["reason"].startswith(f"{target.outputs[0]} as it was: ")
+    diagonal = np.diag(network.weights[0])
+    assert diagonal[0] == 1 and (diagonal[1:] != 1).all()
 
 
 def test_one_class_alone_is_left_as_it_is() -> None:

@@ -11,6 +11,7 @@ from pneumospark.errors import BundleError
 from pneumospark.io import bundle
 from pneumospark.io.card import model_card
 from pneumospark.io.files import Store
+from pneumospark.learn.bootstrap import Terms
 from pneumospark.learn.metrics import metrics
 from pneumospark.spec import ImageSpec
 
@@ -81,6 +82,59 @@ def test_a_card_says_what_the_facts_say() -> None:
         assert said in text, said
 
 
+GIVEN = {"value": 0.5, "rule": "0.5", "chosen_on": None}
+FITTED = {"method": "temperature", "temperature": 2.0, "fitted_on": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen", "share"),
+    [
+        (
+            {"recipe": {"schedule": "cosine"}},
+            "the threshold and the calibration, so",
+            "the validation images, on which",
+        ),
+        (
+            {"threshold": GIVEN, "calibration": {"method": "none"}},
+            "the best epoch, so",
+            "the images it was trained on;",
+        ),
+        ({}, "the threshold, the calibration and the best epoch, so", "the validation images, on which"),
+        ({"history": {}, "members": ["7f3a"]}, "the threshold, the calibration and what its members' cards name", ""),
+        (
+            {"threshold": GIVEN, "calibration": None, "recipe": {"schedule": "cosine", "class_weights": "balanced"}},
+            "no threshold, no calibration and no epoch;",
+            "the images it was trained on, each class weighted alike;",
+        ),
+    ],
+)
+def test_what_validation_chose_is_that_of_the_recipe(known: dict[str, Any], chosen: str, share: str) -> None:
+    of_one = whole() | {"members": [], "recipe": {"schedule": "plateau"}, "calibration": FITTED}
+    card = " ".join(model_card(of_one | known).split())
+    assert f"Validation chose {chosen}" in card
+    assert f"The probability holds for the share of pneumonia among {share}" in card
+    assert "`evaluate` judges a test set" in card and "Nearer to what new images" not in card
+
+
+def test_intervals_of_each_output_are_called_what_they_are() -> None:
+    outputs = {"mass": {"n": 80, "positives": 4, "roc_auc": 0.7, "interval": [0.5, 0.9]}}
+    validation = PUBLISHED | {"outputs": outputs, "macro_roc_auc": 0.7}
+    _, after = model_card(whole() | {"validation": validation}).split("| mass | 80 | 4 | 0.700 | 0.500 to 0.900 |")
+    assert after.strip().startswith("These intervals are DeLong's, which take images for independent.")
+    assert "These intervals" not in model_card(whole())
+
+
+def test_a_figure_that_resamples_say_nothing_of_has_the_interval_in_closed_form() -> None:
+    truth = np.repeat([0, 1], 40)
+    probability = np.where(truth == 1, 0.9, np.where(np.arange(80) < 4, 0.8, 0.1))
+    judged = metrics(truth, probability, 0.5, np.arange(80), Terms(resamples=100))
+    card = model_card(whole() | {"validation": judged})
+    assert "| sensitivity (recall) | 1.000 | 0.912 to 1.000 (Wilson's) |" in card
+    low, high = judged["bootstrap"]["intervals"]["specificity"]
+    assert f"| specificity | 0.900 | {low:.3f} to {high:.3f} |" in card
+    assert "Wilson's)" not in model_card(whole())  # of all of them it is said once
+
+
 @pytest.mark.parametrize(
     "left_out", ["recipe", "data", "calibration", "validation", "history", "versions", "generalisation"]
 )
@@ -89,6 +143,15 @@ def test_what_is_not_known_is_not_said(left_out: str) -> None:
     card = model_card(known)
     assert len(card) < len(model_card(whole()))
     assert "undefined" not in model_card(facts()).lower() and "None" not in card
+
+
+def test_text_from_outside_is_shown_and_not_obeyed() -> None:
+    text = "`a` <b>|\n# [x](http://y) 1 & 2*3"
+    known = whole() | {"backbone": text, "recipe": {"note": text}}
+    known["generalisation"]["groups"] = {text: known["generalisation"]["groups"]["IM-"]}
+    shown = r"'a' &lt;b&gt;\| # \[x\](http://y) 1 &amp; 2\*3"
+    for said in (f"pre-trained backbone, `{shown}`.", f"| `note` | {shown} |", f"- patients `{shown}…` against"):
+        assert said in model_card(known)
 
 
 def test_a_card_can_be_made_again_from_the_stored_facts() -> None:
@@ -104,9 +167,10 @@ def test_the_id_covers_the_card(tmp_path: Path) -> None:
     bundle.write(uri, Saved(), whole(), store)
     assert card.read_text() == model_card(whole())
     assert bundle.read(uri, store).facts["recipe"]["seed"] == 11
-    card.write_text(card.read_text().replace("0.972", "0.999"))
-    with pytest.raises(BundleError, match=r"b/model_card\.md: expected the card that was written with the model"):
-        bundle.read(uri, store)
+    for changed in (card.read_text().replace("0.972", "0.999"), ""):
+        card.write_text(changed)
+        with pytest.raises(BundleError, match=r"b/model_card\.md: expected the card that was written with the model"):
+            bundle.read(uri, store)
     card.unlink()
     with pytest.raises(BundleError, match=r"expected a bundle of .*model_card\.md"):
         bundle.read(uri, store)

@@ -127,6 +127,14 @@ def test_many_numbers_become_quarters_and_many_names_the_largest():
     quarters = ["0 to 25", "over 25 to 50", "over 50 to 74", "over 74 to 99"]
     assert sorted(record["group"] for record in found) == [NONE, *quarters]
     assert sum(record["n"] for record in found) == 400
+    dates = [(str(20150101 + n // 4),) for n in range(400)]
+    found = subgroups(truth, probability, 0.5, np.arange(400), {"date": dates}, FEW)
+    assert sorted((record["group"], record["n"]) for record in found) == [
+        ("20150101 to 20150125", 100),
+        ("over 20150125 to 20150150", 100),
+        ("over 20150150 to 20150175", 100),
+        ("over 20150175 to 20150200", 100),
+    ]
     names = [(f"device {min(n // 2, 30)}",) for n in range(400)]
     found = subgroups(truth, probability, 0.5, np.arange(400), {"device": names}, FEW)
     assert len(found) == MOST and found[0]["group"] == "device 30"

@@ -10,11 +10,12 @@ from conftest import SIDE, Way, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from images import real
+from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
 from pneumospark.io import runs
 from pneumospark.io.files import Store
-from pneumospark.io.runs_page import write_runs_page
+from pneumospark.io.runs_page import drift_plot, write_runs_page
 from pneumospark.io.stock import patients, pixel_rows, take_stock
 from pneumospark.labels import from_path
 from pneumospark.learn import drift
@@ -41,7 +42,11 @@ def test_the_bins_keep_every_image_and_what_they_say_of_the_distance(before: np.
     counts = drift.binned(name, now, edges)
     assert counts.sum() == len(now) and len(counts) == len(edges) + 1 <= drift.BINS
     of_bins = kept["figures"][name]["counts"]
-    assert sum(of_bins) == len(before) and (all(of_bins) or len(of_bins) == 3)
+    values, images = np.unique(drift.rounded(name, before), return_counts=True)
+    assert sum(of_bins) == len(before) and (all(of_bins) or images.max() * drift.BINS >= len(before))
+    often = images > len(before) / 10 + 2
+    of_its_own = np.searchsorted(np.float32(edges), values[often])
+    assert [of_bins[at] for at in of_its_own] == images[often].tolist()
     ks = compared(kept, {name: now})["figures"][name]["ks"]
     old, new = (drift.rounded(name, values) for values in (before, now))
     at_edges = [abs(np.mean(old <= edge) - np.mean(new <= edge)) for edge in np.float32(edges)]
@@ -81,6 +86,39 @@ def test_a_figure_that_was_always_the_same_may_not_become_another(common: float)
     for other in (common - 1, common + 1):
         changed = {name: night[name] if name == drift.PROBABILITY else np.full(100, other) for name in night}
         assert set(compared(kept, changed)["drifted"]) == set(PIXEL_FACTS)
+
+
+@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
+def test_many_images_of_one_value_cannot_move_in_silence(common: float) -> None:
+    """A sure network: 195 images spread over a twentieth, and 734 that are all said to be the same."""
+    random, name = np.random.default_rng(1), drift.PROBABILITY
+    spread = np.linspace(0.2, 0.25, 195)
+    kept = drift.reference({name: np.append(spread, np.full(734, common))}, 485)
+    night = random.permutation(np.append(spread, np.full(734, common)))[:300]
+    assert compared(kept, {name: night})["drifted"] == []
+    for other in {0.1, 0.3, common + 0.01, common - 0.01}:
+        found = compared(kept, {name: np.where(night == common, other, night)})["figures"][name]
+        assert found["psi"] > 1 and found["ks"] > 0.7, other
+
+
+def test_two_bins_are_two() -> None:
+    kept = {"images": 1000, "patients": 1000, "figures": {drift.PROBABILITY: {"edges": [0.5], "counts": [600, 400]}}}
+    for shares, shift in ((40, False), (90, True)):
+        night = np.where(np.arange(100) < shares, 0.9, 0.1)
+        found = compared(kept, {drift.PROBABILITY: night})
+        assert bool(found["drifted"]) == shift and (found["figures"][drift.PROBABILITY]["psi"] > 1) == shift
+
+
+def test_figures_of_few_values_are_quiet_where_nothing_has_changed() -> None:
+    random = np.random.default_rng(0)
+    names = [drift.PROBABILITY, *PIXEL_FACTS]
+
+    def drawn(many: int) -> dict[str, np.ndarray]:
+        return {name: random.choice([0, 0.02, 0.9, 1], many, p=[0.3, 0.1, 0.1, 0.5]) for name in names}
+
+    for images in (20, 100, 500):
+        alarms = sum(bool(compared(drift.reference(drawn(600), 600), drawn(images))["drifted"]) for _ in range(100))
+        assert alarms <= 1
 
 
 def test_images_of_one_patient_count_less() -> None:
@@ -161,6 +199,15 @@ def test_the_page_shows_the_last_runs_and_takes_text_for_text(tmp_path: Path) ->
     assert text.index("18:01") < text.index("18:00") and "data:image/svg+xml" in text and "http://" not in text
     write_runs_page(uri, [a_run(0, [], n=0)], Store())
     assert "nothing: &lt;b&gt;" in (tmp_path / "runs.html").read_text()
+
+
+def test_a_figure_that_a_run_does_not_tell_is_a_gap() -> None:
+    told = [a_run(number, []) for number in range(3)]
+    del told[1]["drift"]["figures"]["mean"]
+    told[2]["drift"]["figures"]["mean"] = {"psi": 0.0, "psi_by_chance": 0.4}
+    axes = Figure().add_subplot()
+    drift_plot.__wrapped__(axes, told)
+    assert axes.lines[0].get_ydata() == pytest.approx([0.1, np.nan, 0.01], nan_ok=True)
 
 
 def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ def test_each_group_of_patients_is_held_against_the_other_class() -> None:
     assert groups["IM-"]["images"] == ill + of_im and groups["IM-"]["normal"] == of_im
 
 
+@pytest.mark.parametrize(
+    "patient_id", ["SMITH^ANNA 19581204", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]
+)
+def test_the_images_of_one_patient_are_no_group(patient_id: str) -> None:
+    alone = [row | {"patient_id": patient_id} for row in rows(480) if row["patient_id"].startswith("IM-")]
+    others = [row for row in rows(480) if not row["patient_id"].startswith("IM-")]
+    assert sum(row["split"] == "validation" for row in alone) > 25
+    assert set(generalisation([*alone, *others], spot, SHAPE, seed=0)["groups"]) == {"person", "NORMAL2-IM-"}
+
+
 def test_validation_of_one_class_says_nothing() -> None:
     one_class = [row for row in rows() if row["split"] == "train" or row["label"] == "normal"]
     with pytest.raises(ValueError, match="expected validation images with pneumonia and without"):

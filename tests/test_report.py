@@ -166,6 +166,14 @@ def test_only_the_wrong_sample_is_framed_and_named_wrong(html):
     assert re.findall(r'"verdict">(\w+)<', html) == ["Wrong", "Correct", "Correct"]
 
 
+@pytest.mark.parametrize(
+    ("label", "prediction", "correct"),
+    [("normal", "other", True), ("pneumonia", "other", False), ("normal", "pneumonia", False)],
+)
+def test_a_sample_is_right_where_the_figures_count_it_right(label, prediction, correct):
+    assert sample("file:/a.jpeg", label, prediction).correct == correct
+
+
 def test_text_from_outside_stays_text(tmp_path):
     no_utf8 = "file:/a\udcff.jpeg"
     html = write(
@@ -220,6 +228,19 @@ def test_other_sets_and_another_model_stand_beside(tmp_path):
     assert "9 further images are labelled “other”" in text and "calls 3 of them pneumonia" in text
     assert f"Against model {'f' * 16}" in text and "Images, of them pneumonia 62, 39 120, 60" in text
     assert len(page.images()) == 6 + 2 + 2 + 3
+
+
+def test_each_set_has_a_curve_and_a_name_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+    paint = plots.Axes.legend
+    monkeypatch.setattr(plots.Axes, "legend", lambda axes, *a, **k: drawn.append(axes) or paint(axes, *a, **k))
+    north, south = (f"/data/hospital-{side}/tables/radiology/images-2024" for side in ("north", "south"))
+    for names in ((north, south), (north, north), ("/a", "/b")):
+        drawn.clear()
+        write(tmp_path, externals=[judged(name) for name in names])
+        beside = [axes.get_legend_handles_labels()[1] for axes in drawn[-2:]]
+        assert beside[0] == beside[1] and len(set(beside[0])) == 3
+    assert beside[0] == ["test split", "/a", "/b"]
 
 
 def test_heat_colours_what_it_lies_on_and_nothing_else():

@@ -53,3 +53,14 @@ def test_what_cannot_be_logged_is_said_before_the_training(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(BundleError, match=r"pip install 'pneumospark\[mlflow\]'"):
         check("sqlite:///x.db")
+
+
+def test_a_deleted_experiment_is_said_before_the_training(tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(tracking := f"sqlite:///{tmp_path}/runs.db")
+    made = client.create_experiment("pneumospark")
+    check(tracking)
+    client.delete_experiment(made)
+    with pytest.raises(BundleError, match=rf"found one that was deleted; mlflow .* restore --experiment-id {made}$"):
+        check(tracking)
+    client.restore_experiment(made)
+    check(tracking)

@@ -138,7 +138,7 @@ def read(uri: str, store: Store) -> Bundle:
         content = store.fetch(f"{uri}/{MODEL}")
         facts = json.loads(store.fetch(f"{uri}/{FACTS}"))
         model_id = facts.pop("model_id")
-        card = store.fetch(f"{uri}/{CARD}") if "model_card" in facts else b""
+        card = store.fetch(f"{uri}/{CARD}") if "model_card" in facts else None
         digests = (facts.get("openvino") or {}).get("files", {})
         form = {name: store.fetch(f"{uri}/{name}") for name in OPENVINO_FILES if name in digests}
     except (*FAILURES, ValueError, KeyError) as error:
@@ -149,7 +149,7 @@ def read(uri: str, store: Store) -> Bundle:
         raise BundleError(
             f"{uri}: expected the content of model {model_id}, found {found}: it was changed after it was written"
         )
-    if card and hashlib.sha256(card).hexdigest() != facts["model_card"]:
+    if card is not None and hashlib.sha256(card).hexdigest() != facts["model_card"]:
         raise BundleError(f"{uri}/{CARD}: expected the card that was written with the model: it was changed")
     for name, file in form.items():
         if hashlib.sha256(file).hexdigest() != digests[name]:

@@ -17,6 +17,7 @@ from pyspark.sql.types import StructType
 from pneumospark.errors import DecodeError
 from pneumospark.io.files import literal
 from pneumospark.io.pages import THUMBNAIL
+from pneumospark.labels import PNEUMONIA
 from pneumospark.pixels.heat import smooth
 from pneumospark.pixels.prepare import pixels_of
 from pneumospark.spec import ImageSpec
@@ -50,8 +51,8 @@ class Sample:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the label."""
-        return self.prediction == self.label
+        """Whether pneumonia was called where it is, as the figures count: `other` is right of a normal image."""
+        return (self.prediction == PNEUMONIA) == (self.label == PNEUMONIA)
 
 
 def samples(rows: Sequence[Mapping[str, Any]], images: DataFrame, spec: ImageSpec = AS_IT_IS) -> list[Sample]:

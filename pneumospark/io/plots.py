@@ -1,6 +1,6 @@
 """The report's plots: each function returns one picture as SVG, the same bytes for the same data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from itertools import cycle
@@ -110,21 +110,21 @@ def reliability(axes: Axes, curve: tuple[Floats, ...]) -> None:
 
 
 @picture
-def rocs(axes: Axes, curves: Mapping[str, tuple[Floats, ...] | None]) -> None:
-    """The ROC curves of several sets; `curves` is name -> false positive rate and recall."""
+def rocs(axes: Axes, curves: Sequence[tuple[str, tuple[Floats, ...] | None]]) -> None:
+    """The ROC curves of several sets; `curves` are names, each with false positive rate and recall."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     _unit_square(axes, "false positive rate (1 - specificity)", "recall (sensitivity)")
-    for (name, curve), colour in zip(curves.items(), cycle(COLOURS), strict=False):
-        axes.plot(*(curve or ([], [])), color=colour, linewidth=2, label=_short(name))
+    for name, (_, curve), colour in zip(_legend(curves), curves, cycle(COLOURS), strict=False):
+        axes.plot(*(curve or ([], [])), color=colour, linewidth=2, label=name)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
 
 @picture
-def reliabilities(axes: Axes, curves: Mapping[str, tuple[Floats, ...]]) -> None:
-    """The reliability curves of several sets; `curves` is name -> what `reliability` takes."""
+def reliabilities(axes: Axes, curves: Sequence[tuple[str, tuple[Floats, ...]]]) -> None:
+    """The reliability curves of several sets; `curves` are names, each with what `reliability` takes."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    for (name, (mean, share, *_)), colour in zip(curves.items(), cycle(COLOURS), strict=False):
-        axes.plot(mean, share, color=colour, marker="o", markersize=5, label=_short(name))
+    for name, (_, (mean, share, *_)), colour in zip(_legend(curves), curves, cycle(COLOURS), strict=False):
+        axes.plot(mean, share, color=colour, marker="o", markersize=5, label=name)
     _unit_square(axes, "predicted probability of pneumonia", "observed share of pneumonia")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
@@ -163,9 +163,10 @@ def confusion(axes: Axes, counts: Mapping[str, int]) -> None:
     axes.tick_params(length=0)
 
 
-def _short(name: str) -> str:
-    """The end of a long name: of a path it tells most."""
-    return name if len(name) <= 32 else f"…{name[-31:]}"
+def _legend(curves: Sequence[tuple[str, Any]]) -> list[str]:
+    """The end of each long name: of a path it tells most. Where two are alike all are numbered, in the page's order."""
+    ends = [name if len(name) <= 32 else f"…{name[-31:]}" for name, _ in curves]
+    return ends if len(set(ends)) == len(ends) else [f"{number}: {end}" for number, end in enumerate(ends, 1)]
 
 
 def _unit_square(axes: Axes, across: str, up: str) -> None:

@@ -122,6 +122,6 @@ def _draw(judged: Judgement, balance: Mapping[str, Mapping[str, int]]) -> dict[s
 
 def _draw_beside(sets: Sequence[Judgement]) -> dict[str, bytes]:
     return {
-        "rocs": plots.rocs({judged.name: judged.curves["roc"] for judged in sets}),
-        "reliabilities": plots.reliabilities({judged.name: judged.curves["reliability"] for judged in sets}),
+        "rocs": plots.rocs([(judged.name, judged.curves["roc"]) for judged in sets]),
+        "reliabilities": plots.reliabilities([(judged.name, judged.curves["reliability"]) for judged in sets]),
     }

@@ -37,7 +37,7 @@ def drift_plot(axes: Axes, runs: Sequence[Run]) -> None:
     told = [run["drift"] for run in runs if run["drift"].get("figures")]
     names = sorted({name for found in told for name in found["figures"]})
     for name in names:
-        values = [max(LEAST, found["figures"].get(name, {}).get("psi", np.nan)) for found in told]
+        values = np.maximum(LEAST, [found["figures"].get(name, {}).get("psi", np.nan) for found in told])  # NaN: a gap
         is_probability = name == "probability"
         colour = plots.ORANGE if is_probability else plots.BLUE
         label = {True: "probability", False: "of the pixels"}[is_probability]

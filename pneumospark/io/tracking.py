@@ -10,17 +10,27 @@ from pneumospark.io import bundle
 from pneumospark.io.files import Store
 from pneumospark.io.registry import FOLDER, experiment, local_copy, mlflow_and_client
 
+EXPERIMENT = "pneumospark"
+
 AT_ONCE = 1000
 """Metrics in one call, at most: MLflow's own limit."""
 
 
 def check(tracking: str) -> None:
-    """Raise BundleError where MLflow is not installed or does not answer: before a training of hours, not after it."""
+    """Raise BundleError where MLflow is not installed, does not answer, or has put our experiment into its bin.
+
+    Before a training of hours, not after it.
+    """
     mlflow, client = mlflow_and_client(f"--mlflow {tracking}", tracking)
     try:
-        client.search_experiments(max_results=1)
+        found = client.get_experiment_by_name(EXPERIMENT)
     except mlflow.exceptions.MlflowException as error:
         raise BundleError(f"--mlflow {tracking}: {str(error).partition(chr(10))[0]}") from error
+    if found and found.lifecycle_stage != "active":
+        raise BundleError(
+            f"--mlflow {tracking}: expected an active experiment {EXPERIMENT!r} or none, found one that was deleted; "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
 
 
 def log_training(tracking: str, bundle_uri: str, store: Store) -> str:
@@ -30,7 +40,7 @@ def log_training(tracking: str, bundle_uri: str, store: Store) -> str:
     """
     _, client = mlflow_and_client(f"--mlflow {tracking}", tracking)
     facts = json.loads(store.fetch(f"{bundle_uri}/{bundle.FACTS}"))
-    ours = experiment(client, "pneumospark")
+    ours = experiment(client, EXPERIMENT)
     whole = f"tags.model_id = '{facts['model_id']}' and attributes.status = 'FINISHED'"
     if logged := client.search_runs([ours], filter_string=whole, max_results=1):
         return str(logged[0].info.run_id)

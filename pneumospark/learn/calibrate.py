@@ -1,5 +1,7 @@
 """Calibration and the operating point, both from validation data alone."""
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,11 @@ from pneumospark.targets import BINARY, UNKNOWN, Target
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+log = logging.getLogger("pneumospark")
+TEMPERATURES, BIASES = (0.05, 20.0), (-20.0, 20.0)
+"""Bounds of what is fitted."""
+
+UNFITTED = "validation knows no best scaling: one class only, or classes told apart without error, or not at all"
 EDGE = 1e-6
 """A float32 sigmoid reaches 0 and 1; the logit is taken this far inside."""
 
@@ -23,7 +30,8 @@ def calibrate(
     """Calibrate a network in place, on what it gave for validation data; returns what a bundle says of it.
 
     Truth and probability are (n,), or (n, k) for a target of k outputs. Kinds share a temperature; findings have each
-    their own, by the images where they are known. `way` is "platt", "temperature" (no bias), or "none".
+    their own, by the images where they are known. `way` is "platt", "temperature" (no bias), or "none". Where no best
+    scaling is within the bounds there is none, and a `reason`.
     """
     if way == "none":
         return {"method": "none"}
@@ -31,21 +39,31 @@ def calibrate(
     if not target.is_binary:
         fit = fit_softmax if target.activation == "softmax" else _fit_each
         temperatures, biases = fit(truth, probability, biased)
+        scaling = dict(zip(target.outputs, zip(temperatures.tolist(), biases.tolist(), strict=True), strict=True))
+        left = [name for name, found in scaling.items() if found == (1, 0)]
+        if left:
+            log.warning("train: not calibrated: %s: %s", ", ".join(left), UNFITTED)
+        if len(left) == len(scaling):
+            return {"method": "none", "reason": UNFITTED}
         fold_scaling(network, temperatures, biases)
         method = f"temperature{' and bias' * biased} of each output, folded into the last layer"
-        scaling = zip(target.outputs, temperatures.tolist(), biases.tolist(), strict=True)
-        outputs = {name: {"temperature": temperature, "bias": bias} for name, temperature, bias in scaling}
-        return {"method": method, "outputs": outputs, "fitted_on": "validation"}
+        outputs = {name: {"temperature": temperature, "bias": bias} for name, (temperature, bias) in scaling.items()}
+        reason = {"reason": f"{', '.join(left)} as it was: {UNFITTED}"} if left else {}
+        return {"method": method, "outputs": outputs, "fitted_on": "validation", **reason}
     temperature, bias = fit_scaling(truth, probability, biased)
+    if (temperature, bias) == (1, 0):
+        log.warning("train: not calibrated: %s", UNFITTED)
+        return {"method": "none", "reason": UNFITTED}
     fold_scaling(network, temperature, bias)
     method = f"temperature{' and bias (Platt scaling)' * biased}, folded into the last layer"
     return {"method": method, "temperature": temperature, "bias": bias, "fitted_on": "validation"}
 
 
 def fit_scaling(truth: Ints, probability: Floats, biased: bool = True) -> tuple[float, float]:
-    """The temperature, 0.05 to 20, and the bias, -20 to 20, of least log loss; 1 and 0 for one class only.
+    """The temperature, 0.05 to 20, and the bias, -20 to 20, of least log loss; without `biased` the bias is 0.
 
-    Without `biased` the bias is 0.
+    1 and 0, so none, for one class only, and where the least is at a bound: of classes told apart without error the
+    loss falls with the temperature for ever, and of those told apart the wrong way round it falls as that rises.
 
     Temperature alone (Guo et al. 2017, arXiv:1706.04599) cannot mend a network whose probabilities are all too low or
     too high, and one that was trained on augmented images is: those of validation are clearer than any it has seen.
@@ -57,9 +75,8 @@ def fit_scaling(truth: Ints, probability: Floats, biased: bool = True) -> tuple[
     def loss(at: Floats) -> float:
         return float(log_loss(truth, with_scaling(probability, float(np.exp(at[0])), float(at[1])), labels=[0, 1]))
 
-    bounds = [(np.log(0.05), np.log(20)), (-20, 20) if biased else (0, 0)]
-    found = minimize(loss, x0=np.zeros(2), bounds=bounds, method="L-BFGS-B")
-    return float(np.exp(found.x[0])), float(found.x[1])
+    found = _least(loss, 1, biased)
+    return float(np.exp(found[0])), float(found[1])
 
 
 def with_scaling(probability: Floats, temperature: float, bias: float = 0.0) -> NDArray[np.float64]:
@@ -77,7 +94,8 @@ def fit_softmax(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """One temperature for k classes, as (k,), and the bias of each, (k,), of least log loss; the first bias is 0.
 
-    `truth`, of which one is 1, and `probability` are (n, k). A class that is not there leaves all as it is.
+    `truth`, of which one is 1, and `probability` are (n, k). A class that is not there leaves all as it is, and so does
+    a least loss at a bound.
     """
     k = probability.shape[1]
     if not truth.any(axis=0).all():
@@ -90,9 +108,21 @@ def fit_softmax(
     def loss(at: Floats) -> float:
         return float(log_loss(truth.argmax(axis=1), scaled(at), labels=range(k)))
 
-    bounds = [(np.log(0.05), np.log(20)), *[(-20, 20) if biased else (0, 0)] * (k - 1)]
-    found = minimize(loss, x0=np.zeros(k), bounds=bounds, method="L-BFGS-B").x
+    found = _least(loss, k - 1, biased)
     return np.full(k, np.exp(found[0])), np.append(0, found[1:])
+
+
+def _least(loss: Callable[[Floats], float], biases: int, biased: bool) -> NDArray[np.float64]:
+    """The logarithm of the temperature and the biases, (1 + biases,), of least loss; zeros where that is at a bound.
+
+    A loss that falls for ever is so flat far out that the search may end before the bound.
+    """
+    bounds = [(np.log(TEMPERATURES[0]), np.log(TEMPERATURES[1])), *[BIASES if biased else (0, 0)] * biases]
+    found: NDArray[np.float64] = minimize(loss, x0=np.zeros(1 + biases), bounds=bounds, method="L-BFGS-B").x
+    at_bound = any(low < high and value in (low, high) for value, (low, high) in zip(found, bounds, strict=True))
+    if at_bound or min(loss(np.append(end, found[1:])) for end in bounds[0]) <= loss(found):
+        return np.zeros(1 + biases)
+    return found
 
 
 def _fit_each(truth: Ints, probability: Floats, biased: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

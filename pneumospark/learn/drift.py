@@ -10,7 +10,7 @@ from scipy.stats import chi2, kstwo
 from pneumospark.pixels.facts import PIXEL_FACTS, pixel_facts
 
 BINS = 20
-"""Bins of a figure, of equal count in the reference; the PSI is taken over pairs of them, as is usual."""
+"""Bins of a figure, of equal count in the reference; the PSI is taken over pairs of such, as is usual."""
 
 FEWEST = 20
 """Images below which nothing is said."""
@@ -98,7 +98,8 @@ def _compared(expected: Counts, found: Counts, sizes: tuple[float, float], chanc
     and `ks_p` its p as `scipy.stats.ks_2samp` has it for samples; at edges alone it errs to the quiet side.
     """
     n, m = sizes
-    coarse = [np.add.reduceat(counts, np.arange(0, len(counts), 2)) for counts in (expected, found)]
+    starts = _paired(expected)
+    coarse = [np.add.reduceat(counts, starts) for counts in (expected, found)]
     distance = float(np.max(np.abs(np.cumsum(expected) / expected.sum() - np.cumsum(found) / found.sum())))
     by_chance = chi2.isf(chance, max(1, len(coarse[0]) - 1)) * (1 / n + 1 / m)
     return {
@@ -110,11 +111,21 @@ def _compared(expected: Counts, found: Counts, sizes: tuple[float, float], chanc
 
 
 def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Up to BINS - 1 values of the sample that cut it into bins of equal count; the largest cuts nothing off.
+    """Up to BINS - 1 edges, values of the sample that cut it into bins of equal count.
 
-    Where nearly all are one value, what is below it and what is above it are bins: to leave it is all they can do.
+    A value that several of them fall on, and the largest one, begin a bin of their own: where many images have one
+    value, to leave it is all they can do. So a bin beside may be empty.
     """
-    edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="nearest")).astype(np.float32)
-    if len(edges) == 1:
-        return np.array([np.nextafter(edges[0], np.float32(-np.inf)), edges[0]], np.float32)
-    return np.asarray(edges[edges < values.max()], np.float32)
+    edges, times = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="nearest"), return_counts=True)
+    tied, largest = times > 1, edges == values.max()
+    before = np.nextafter(edges[tied | largest], np.float32(-np.inf))
+    return np.asarray(np.unique(np.concatenate([before, edges[tied | ~largest]])), np.float32)
+
+
+def _paired(expected: Counts) -> NDArray[np.int64]:
+    """Where the bins of the PSI begin: two neighbours are one, unless they hold more than three usual bins do."""
+    starts, at = [], 0
+    while at < len(expected):
+        starts.append(at)
+        at += 2 if expected[at : at + 2].sum() * BINS <= 3 * expected.sum() else 1
+    return np.array(starts)

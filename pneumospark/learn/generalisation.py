@@ -21,6 +21,9 @@ Predict = Callable[[npt.NDArray[Any]], Floats]
 PART = 5
 """The counter-shortcut part is a fifth of each class."""
 
+FEWEST = 20
+"""Patients of a group that is named: what fewer ids have in common could be a name, or most of a hash."""
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "taller": lambda x: tf.image.resize(x[:, _within(x.shape[1])], x.shape[1:3]),
     "wider": lambda x: tf.image.resize(x[:, :, _within(x.shape[2])], x.shape[1:3]),
@@ -89,11 +92,11 @@ def _looked_at(rows: Iterable[dict[str, Any]], predict: Predict, shape: tuple[in
 
 
 def _groups(judged: pd.DataFrame) -> dict[str, Any]:
-    """AUC of each group of one class against all of the other, where ids show groups that are large enough to say."""
+    """AUC of each group of one class against all of the other, where ids show groups of FEWEST patients or more."""
     kinds = judged["patient_id"].str.replace(r"\d+$", "", regex=True)
     figures = {}
     for kind, rows in judged.groupby(kinds):
-        if len(rows) >= 20 and kind and rows["truth"].nunique() == 1:
+        if rows["patient_id"].nunique() >= FEWEST and kind and rows["truth"].nunique() == 1:
             others = judged[judged["truth"] != rows["truth"].iloc[0]]
             figures[str(kind)] = _auc(pd.concat([rows, others]))
     return figures

@@ -90,7 +90,7 @@ def _quartiles(named: list[tuple[str, ...]]) -> list[tuple[str, ...]] | None:
     edges = np.unique(np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1], method="lower"))
     quarter = np.searchsorted(edges[1:-1], numbers, side="left")
     return [
-        (NONE,) if np.isnan(number) else (f"{'over ' if at else ''}{edges[at]:g} to {edges[at + 1]:g}",)
+        (NONE,) if np.isnan(number) else (f"{'over ' if at else ''}{edges[at]:.15g} to {edges[at + 1]:.15g}",)
         for number, at in zip(numbers, quarter, strict=True)
     ]
 
