@@ -153,7 +153,7 @@ def test_a_job_that_found_something_fails_in_its_one_attempt(nodes: tuple[str, Y
     done = submit(yarn, package, (), *(part for name, uri in places.items() for part in (f"--{name}", uri)))
     (application,) = set(yarn.logs.glob("application_*")) - before
     said = yarn.said(application.name, "stdout")
-    assert done.returncode == 1 and "final status: FAILED" in done.stderr, done.stderr + said
+    assert done.returncode == 1 and "User application exited with status 3" in done.stderr, done.stderr + said
     summaries = re.findall(r'^{"job": "score".*}$', said, re.M)
     assert [json.loads(summary)["exit_code"] for summary in summaries] == [3]
     attempts = {path.name.split("_")[-2] for path in application.glob("container_*")}
