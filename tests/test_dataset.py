@@ -94,7 +94,7 @@ def test_pixels_and_labels_belong_together_and_are_exact(table: Path) -> None:
 
 @pytest.mark.parametrize("seed", [None, 0])
 def test_tensorflow_takes_batches_as_they_lie(table: Path, seed: int | None) -> None:
-    """It copies each that begins at no multiple of 64 bytes: a third of the feed's time."""
+    """It copies each that begins at no multiple of 64 bytes."""
     rows = feed(table, seed)
     assert {x.ctypes.data % 64 for x, _ in rows._batches(rows._sizes(3, 1), 8)} == {0}
 

@@ -194,11 +194,11 @@ def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables,
     files = {f"good-{n}.png": images.png(GREY // (n + 2)) for n in range(3)} | {
         f"bad-{n}.png": b"%d" % n for n in range(12)
     }
-    source, monkey = write(tmp_path / "s", files), pytest.MonkeyPatch()
-    monkey.setattr("pneumospark.io.runs.record", lambda *_: 1 / 0)
+    source = write(tmp_path / "s", files)
     score = ("--source", source, "--bundle", way.tables.bundle, "--drift", "off")
-    assert run("score", lambda: tables.score_from(*score)) == 70
-    monkey.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pneumospark.io.runs.record", lambda *_: 1 / 0)
+        assert run("score", lambda: tables.score_from(*score)) == 70
     assert [run("score", lambda: tables.score_from(*score)) for _ in range(2)] == [3, 0]
 
 

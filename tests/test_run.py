@@ -65,7 +65,7 @@ def test_each_way_to_end_has_its_code(error: Exception, code: int, capsys: pytes
     assert said.err.endswith(" read 3 files\n")
 
 
-def test_no_two_kinds_of_end_share_a_code() -> None:
+def test_each_kind_of_end_has_its_code_and_lost_rows_that_of_trying_again() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PneumosparkError)]
     special = {kind.__name__: kind.exit_code for kind in kinds if kind.exit_code != 1}
     assert special == {"QuarantineError": 3, "DriftError": 4, "LockError": 5, "LostRowsError": BUG}
