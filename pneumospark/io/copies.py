@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+import pyarrow as pa
+
 ONE_AT_A_TIME = threading.Lock()
 """Petastorm reads footers in ten threads."""
 
@@ -34,7 +36,7 @@ class Copies:
     limit: int
     mine: set[str] = field(default_factory=set, repr=False)
 
-    def open(self, identity: str, size: int, original: Callable[[], IO[bytes]]) -> IO[bytes] | None:
+    def open(self, identity: str, size: int, original: Callable[[], IO[bytes]]) -> pa.NativeFile | None:
         """The copy of the file of `identity`, opened to read; it is made first; None where `size` bytes find no room.
 
         Raises what the store raises where the `original` cannot be read.
@@ -44,8 +46,8 @@ class Copies:
             self.mine.add(local.name)
             while True:
                 with suppress(FileNotFoundError):  # another process may take it away right before it is opened
-                    copy = local.open("rb")
-                    os.utime(copy.fileno())
+                    copy = pa.OSFile(str(local))
+                    os.utime(local)
                     return copy
                 if not self._make_room(size):
                     return None

@@ -32,10 +32,9 @@ class Mixture:
 def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """As numpy's, on a multiple of 64 bytes, from where TensorFlow takes an array as it lies, without a copy.
 
-    And of an allocator that keeps its pages: glibc gives those of a batch back to the kernel, and takes each anew.
+    And of Arrow's allocator, which keeps its pages for the next batch: glibc gives them back, and takes each anew.
     """
-    buffer = pa.allocate_buffer(math.prod(shape) * dtype.itemsize, memory_pool=pa.mimalloc_memory_pool())
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    return np.frombuffer(pa.allocate_buffer(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
 
 def mixed(groups: list[Rows], random: np.random.Generator) -> Mixture:
