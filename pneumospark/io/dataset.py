@@ -24,7 +24,7 @@ from pneumospark.io.remote import Disk, Remote
 from pneumospark.io.shuffle import Mixture, Rows, cut, mixed
 from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts, told
 
-AHEAD_BYTES = 64 * 2**20
+AHEAD_BYTES = 128 * 2**20
 """Read ahead of the training at most, in whole row groups but one at least; Petastorm's own 50 would be a gigabyte."""
 
 EVEN = 0.75
