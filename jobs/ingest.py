@@ -26,14 +26,13 @@ from pneumospark.tables import labels, paths, quality
 from pneumospark.tables.history import current, refused_now
 from pneumospark.tables.images import Rules, image_row, images, refused
 from pneumospark.tables.sources import (
-    changed,
+    compared,
     largest,
     list_files,
     listings,
     of_stage,
     settled,
     spread,
-    unchanged,
     without_known,
 )
 from pneumospark.tables.ties import COLUMNS, ties
@@ -79,8 +78,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     due = without_known(listed, done if is_first else listings(done, seen))
     due = without_known(due, paths.as_listed(refusals, listed, show))
     any_folder = layout.name != "dicom" and show is str
-    new = labels.labelled(changed(due, done, meter.read, largest(config.max_pixels)), root, lookup, any_folder)
-    new = labels.with_policy(new, config.splits).persist()
+    new, touched = compared(due, done, meter.read, largest(config.max_pixels))
+    new = labels.with_policy(labels.labelled(new, root, lookup, any_folder), config.splits).persist()
     files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
@@ -103,7 +102,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
     now = current(table.select("path", "patient_id", "image_id", "label", "split", "run_id")).persist()
-    if not is_first and not (touched := unchanged(due, new, done).persist()).isEmpty():
+    if touched and not touched.isEmpty():
         append(paths.as_shown(touched, show), seen_uri, SEEN, run_id)
     quality.check_no_leak(now, ("patient_id", "image_id"), images_uri, advice)
     return {

@@ -20,14 +20,13 @@ from pneumospark.tables import origins, paths
 from pneumospark.tables.history import current, refused_now, unmarked
 from pneumospark.tables.predictions import unscored
 from pneumospark.tables.sources import (
-    changed,
+    compared,
     largest,
     list_files,
     modified_since,
     of_stage,
     settled,
     totals,
-    unchanged,
     without_known,
 )
 
@@ -75,10 +74,10 @@ def planned(job: Job) -> Plan:
         refusals = settled(refused_now(refusals, done), config.retry_quarantine)
         done = paths.as_listed(done, listed, show)
         seen = paths.as_listed(read(spark, seen_uri(config), SEEN, missing_ok=True), listed, show)
-        due = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)).persist()
-        files = due if origin.is_table else changed(due, done, meter.read, largest(config.max_pixels)).persist()
-        touched = None if origin.is_table else unchanged(due, files, done)
-        size = totals(files)
+        files, touched = without_known(unscored(listed, done, seen), paths.as_listed(refusals, listed, show)), None
+        if not origin.is_table:
+            files, touched = compared(files, done, meter.read, largest(config.max_pixels))
+        size = totals(files := files.persist())
         total = size["files"]
         if config.limit and total > config.limit:
             files = files.orderBy("path").limit(config.limit).persist()

@@ -74,12 +74,6 @@ def listings(done: DataFrame, seen: DataFrame) -> DataFrame:
     return done.select(*LISTED.names).union(again.select(*LISTED.names))
 
 
-def unchanged(due: DataFrame, files: DataFrame, done: DataFrame) -> DataFrame:
-    """SEEN rows (without run_id) of files that were due by their listing, and held the bytes of their row in `done`."""
-    touched = due.join(files.select("path"), "path", "left_anti")
-    return touched.join(done.select("path", "image_id"), "path").select(*LISTED.names, "image_id")
-
-
 def modified_since(files: DataFrame, since: str | None) -> DataFrame:
     """Files whose time is not before `since`, ISO 8601, UTC unless it says otherwise; raises ConfigError for others."""
     if since is None:
@@ -109,11 +103,14 @@ def largest(max_pixels: int) -> int:
     return 6 * max_pixels + 64 * 2**20
 
 
-def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes], most: int) -> DataFrame:
-    """`files` and `replaces`, the image_id that their path has in `done`, null for a new path.
+def compared(
+    due: DataFrame, done: DataFrame, read: Callable[[str], bytes], most: int
+) -> tuple[DataFrame, DataFrame | None]:
+    """What is `due` by its listing, as new or changed files and as SEEN rows (without run_id), None where none can be.
 
-    Left out are those that still hold these very bytes: a copy that was made anew, a touched file. Only files of `most`
-    bytes at most whose path is in `done`, a row for each path, are read for this.
+    Files have `replaces` besides, the image_id that their path has in `done`, null for a new path. Those that still
+    hold these very bytes, a copy that was made anew, a touched file, are the SEEN rows. Only files of `most` bytes at
+    most whose path is in `done`, a row for each path, are read for this.
     """
 
     # Not a UDF: Spark would move that below the joins, and so read files that are to be left alone.
@@ -125,15 +122,13 @@ def changed(files: DataFrame, done: DataFrame, read: Callable[[str], bytes], mos
             yield batch.loc[same, ["path"]]
 
     if done.isEmpty():  # no seven small Spark jobs to find that out
-        return files.withColumn("replaces", F.lit(None).cast("string"))
+        return due.withColumn("replaces", F.lit(None).cast("string")), None
     known = done.select("path", F.col("image_id").alias("replaces"))
-    same = (
-        files.where(F.col("length") <= most)
-        .join(known, "path")
-        .select("path", "replaces")
-        .mapInPandas(same_bytes, "path string")
-    )
-    return files.join(same, "path", "left_anti").join(known, "path", "left")
+    due = due.join(known, "path", "left").persist()  # or each use of it would go through the table anew
+    readable = due.where((F.col("length") <= most) & F.col("replaces").isNotNull())
+    same = readable.select("path", "replaces").mapInPandas(same_bytes, "path string").persist()
+    touched = due.join(same, "path").select(*LISTED.names, F.col("replaces").alias("image_id"))
+    return due.join(same, "path", "left_anti"), touched
 
 
 def totals(files: DataFrame) -> Row:
