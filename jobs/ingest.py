@@ -64,16 +64,16 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
     if lookup and layout.name == "manifest":
         labels.check_names(lookup, listed, root)
-    columns = {*LISTED.names, *COLUMNS, "run_id"}
+    columns = {*LISTED.names, *COLUMNS, "label", "run_id"}
     # Kept before the first look at it, which would read the whole table a second time.
-    done = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
-    if is_first := not (kept := done.select("path").head()):
-        done = done.unpersist()  # and Spark leaves out the joins with it
+    before = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
+    if is_first := not (kept := before.select("path").head()):
+        before = before.unpersist()  # and Spark leaves out the joins with it
     else:
         paths.check_kind(kept["path"], show is not str, images_uri)
     refusals = of_stage(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), "ingest")
-    refusals = settled(refused_now(refusals, done), config.retry_quarantine)
-    done, seen_uri = paths.as_listed(done, listed, show), f"{images_uri}/{SEEN_FOLDER}"
+    refusals = settled(refused_now(refusals, before), config.retry_quarantine)
+    done, seen_uri = paths.as_listed(before, listed, show), f"{images_uri}/{SEEN_FOLDER}"
     seen = paths.as_listed(read(spark, seen_uri, SEEN, missing_ok=True), listed, show)
     due = without_known(listed, done if is_first else listings(done, seen))
     due = without_known(due, paths.as_listed(refusals, listed, show))
@@ -87,9 +87,10 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         rules = replace(rules, ties=ties(new, done, meter.read, rules, layout.name == "dicom"))
 
     written = append(images(files, meter.read, rules), images_uri, IMAGES, run_id) if count else 0
-    table = read(spark, images_uri, IMAGES, missing_ok=True)
     of_run = F.col("run_id") == run_id
-    lost = quality.unaccounted(new, paths.as_listed(table.where(of_run), listed, show)).persist()
+    facts = ("path", "patient_id", "image_id", "label", "split", "run_id")
+    added = read(spark, images_uri, IMAGES, missing_ok=True).where(of_run).select(*facts, "replaces").persist()
+    lost = quality.unaccounted(new, paths.as_listed(added, listed, show)).persist()
     bad = refused(lost, partial(image_row, read=meter.read, rules=rules), "ingest", show)
     quarantined = append(bad, quarantine_uri, QUARANTINE, run_id) if (lost_count := lost.count()) else 0
     everything = read(spark, quarantine_uri, QUARANTINE, missing_ok=True)
@@ -101,7 +102,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     if unmatched and count and not unmatched.isEmpty():
         append(paths.as_shown(unmatched, show), f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
-    now = current(table.select("path", "patient_id", "image_id", "label", "split", "run_id")).persist()
+    # The lock keeps others out: what the run found and what it added is the table, which is not read a second time.
+    now = current(before.select(*facts).unionAll(added.select(*facts))).drop("path", "run_id").persist()
     if touched and not touched.isEmpty():
         append(paths.as_shown(touched, show), seen_uri, SEEN, run_id)
     quality.check_no_leak(now, ("patient_id", "image_id"), images_uri, advice)
@@ -110,7 +112,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         "files": found,
         "known": found - count,
         "images": written,
-        "replaced": 0 if is_first else table.where(of_run & F.col("replaces").isNotNull()).count(),
+        "replaced": 0 if is_first else added.where("replaces is not null").count(),
         "quarantined": quarantined,
         "files_without_label": new.where("label is null").count(),
         "labels_without_file": unmatched.where("found_in = 'labels'").count() if unmatched else 0,

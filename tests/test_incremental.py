@@ -65,7 +65,7 @@ def test_a_night_reads_little_more_than_its_new_files(tables: Tables, tmp_path: 
     assert first["file_bytes"] == 200 * size
     second = tables.ingest(write(source, {name: picture[name] for name in names[200:]}))
     assert (second["known"], second["images"], second["file_bytes"]) == (200, 2, 2 * size)
-    assert 0 < second["table_bytes"] < 0.03 * first["file_bytes"]
+    assert 0 < second["table_bytes"] < 0.022 * first["file_bytes"]
 
 
 @pytest.mark.spark
