@@ -90,13 +90,19 @@ def hdfs(authority: str, settings: Mapping[str, str]) -> fsspec.AbstractFileSyst
 
 def options_of(spark: SparkSession) -> dict[str, dict[str, Any]]:
     """Options of the drivers by scheme, as Spark is set up (fs.s3a.*, fs.defaultFS, dfs.*); they may hold secrets."""
-    spark._jvm.org.apache.hadoop.hdfs.HdfsConfiguration.init()  # type: ignore[union-attr] # reads hdfs-site.xml
+    java_class(spark, "org.apache.hadoop.hdfs.HdfsConfiguration").init()  # reads hdfs-site.xml
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
-    namenodes = {
-        prefix + key: value for prefix in NAMENODES for key, value in hadoop.getPropsWithPrefix(prefix).items()
-    }
+    namenodes = {prefix + key: value for prefix in NAMENODES for key, value in _beginning_with(prefix, hadoop).items()}
     default = (hadoop.get("fs.defaultFS") or "").removeprefix("hdfs://").strip("/")
     return {**dict.fromkeys(S3_SCHEMES, _s3(spark._jvm, hadoop)), "hdfs": {"default": default, "namenodes": namenodes}}
+
+
+def java_class(spark: SparkSession, name: str) -> Any:
+    """A class of Spark's Java by its whole name.
+
+    As `spark._jvm.org.apache...` it would be asked for part by part, and for each part Java looks through all jars.
+    """
+    return getattr(spark._jvm, name)
 
 
 def within(seconds: float, call: Callable[[], bool]) -> bool:
@@ -119,6 +125,12 @@ def within(seconds: float, call: Callable[[], bool]) -> bool:
 def said(error: BaseException) -> str:
     """An error as one line: a Java server's answer has its stack trace in it."""
     return f"{type(error).__name__}: {re.split(LINE_END, str(error).strip())[0]}"
+
+
+def _beginning_with(prefix: str, hadoop: Any) -> dict[str, str]:
+    """Settings by the rest of their name. Where there are none it does not iterate: to end takes PySpark 50 calls."""
+    found = hadoop.getPropsWithPrefix(prefix)
+    return {} if found.isEmpty() else dict(found.items())
 
 
 def _s3(java: Any, hadoop: Any) -> dict[str, Any]:
