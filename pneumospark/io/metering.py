@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from threading import Lock
 
 from py4j.protocol import Py4JJavaError
@@ -20,7 +21,8 @@ class Meter:
 
     def __init__(self, spark: SparkSession, read: Callable[[str], bytes]) -> None:
         self._spark, total = spark, spark.sparkContext.accumulator(0)
-        self._before = max(_input_bytes(spark), default=-1)  # the last stage of the jobs before, in the same session
+        # The last stage of the jobs before, in the same session.
+        self._before = next((stage for stage, _ in _input_bytes(spark)), -1)
         self._total = total
 
         def counted(path: str) -> bytes:
@@ -32,8 +34,8 @@ class Meter:
 
     def counts(self) -> dict[str, int]:
         """`file_bytes` and `table_bytes` read so far, for a job's summary."""
-        of_run = {stage: read for stage, read in _input_bytes(self._spark).items() if stage > self._before}
-        return {"file_bytes": self._total.value, "table_bytes": sum(of_run.values())}
+        of_run = takewhile(lambda found: found[0] > self._before, _input_bytes(self._spark))
+        return {"file_bytes": self._total.value, "table_bytes": sum(read for _, read in of_run)}
 
 
 class Stopwatch:
@@ -69,8 +71,10 @@ def boot_seconds(spark: SparkSession) -> float:
     return float(spark.sparkContext.startTime - java.getStartTime()) / 1000
 
 
-def _input_bytes(spark: SparkSession) -> dict[int, int]:
-    """Bytes that tasks have read from tables, or again from memory, by the ids of the last 1,000 stages.
+def _input_bytes(spark: SparkSession) -> Iterator[tuple[int, int]]:
+    """Bytes that tasks have read from tables, or again from memory: of the last 1,000 stages, by id, the latest first.
+
+    Each attempt of a stage for itself. One by one, since to ask for a thousand takes seconds, and a run has dozens.
 
     Spark's own input metrics; they do not see what Python workers read themselves. It forgets older stages
     (spark.ui.retainedStages): so a run sums up its own, and does not subtract what was there before.
@@ -80,8 +84,6 @@ def _input_bytes(spark: SparkSession) -> dict[int, int]:
         context.listenerBus().waitUntilEmpty()
     quantiles = spark.sparkContext._gateway.new_array(spark._jvm.double, 0)  # type: ignore[union-attr]
     stages = context.statusStore().stageList(None, False, False, quantiles, None)
-    found: dict[int, int] = {}
     for place in range(stages.size()):
         stage = stages.apply(place)
-        found[stage.stageId()] = found.get(stage.stageId(), 0) + stage.inputBytes()  # of each attempt
-    return found
+        yield stage.stageId(), stage.inputBytes()
