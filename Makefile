@@ -21,7 +21,7 @@ demo: setup  ## Run the whole way into demo/, on a synthetic corpus or on your o
 
 # Two files at a time: most of a test is waiting, for a JVM, a server, another process.
 test: setup  ## Run all tests
-	$(IN_VENV) python -m pytest --numprocesses 2 --dist loadfile
+	$(IN_VENV) python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## Lint, format, types, import rules
 	$(IN_VENV) ruff check
