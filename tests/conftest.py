@@ -92,7 +92,10 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session that every job of this process finds running: local[2], as a job itself would make it."""
-    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(("--master", "local[2]", *SMALL, "pyspark-shell"))
+    # To plan anew after each stage costs more than a plan for some dozen rows can gain. Jobs in processes of their own
+    # keep Spark's default, adaptive.
+    quick = ("--conf", "spark.sql.adaptive.enabled=false")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(("--master", "local[2]", *SMALL, *quick, "pyspark-shell"))
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     running = session("tests")
     yield running

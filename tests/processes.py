@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
+from servers import QUICK_JAVA
 
 ROOT = Path(__file__).parents[1]
 SPARK_HOME = Path(pyspark.__file__).parent
 SETTINGS = {
     "spark.driver.memory": "1g",
-    # A test's JVM never lives long enough for more; the code that its first compiler makes is large.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
+    # The code that Java's first compiler makes is large.
+    "spark.driver.extraJavaOptions": f"{QUICK_JAVA} -XX:ReservedCodeCacheSize=240m",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "2",

@@ -31,6 +31,9 @@ MINICLUSTER = (
 """NameNode, DataNode and their web pages; Spark's own jars hold the rest of Hadoop 3.4.1."""
 
 S3A = ("org.apache.hadoop_hadoop-aws-3.4.1.jar", f"--properties-file={ROOT / 'conf' / 's3a.conf'}")
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""A test's Java lives for minutes: a second compiler, and a collector of many threads, cost more than they bring."""
+
 PATIENCE = 90
 """Seconds until a server must have come up: ten on an idle machine."""
 
@@ -121,6 +124,7 @@ def hdfs_servers(folder: Path, jar: Path, nodes: int = 1) -> Iterator[Hdfs]:
         "HADOOP_CONF_DIR": str(folder / "conf0"),
         "SPARK_DIST_CLASSPATH": str(jar),
         "SPARK_DRIVER_MEMORY": "256m",  # the heap of any class that spark-class does not know
+        "JDK_JAVA_OPTIONS": QUICK_JAVA,  # spark-class has no options for such a class
     }
     name_node, data_node = (
         (str(BIN / "spark-class"), f"org.apache.hadoop.hdfs.server.{name}")

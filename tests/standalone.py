@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from processes import SETTINGS, SPARK_HOME, environment, wait_for
-from servers import free_ports
+from servers import QUICK_JAVA, free_ports
 
 
 class Standalone(NamedTuple):
@@ -44,7 +44,7 @@ def standalone(folder: Path) -> Iterator[Standalone]:
 def _daemon(folder: Path, kind: str, *args: object) -> "Iterator[subprocess.Popen[bytes]]":
     """A master or a worker, in an environment without this checkout; ended by its own pid."""
     folder.mkdir(parents=True)
-    env = environment(HOME=str(folder), SPARK_WORKER_DIR=str(folder / "work"))
+    env = environment(HOME=str(folder), SPARK_WORKER_DIR=str(folder / "work"), SPARK_DAEMON_JAVA_OPTS=QUICK_JAVA)
     for name in ("PYTHONPATH", "OLDPWD", "PWD", "PNEUMOSPARK_PATIENT_KEY", "PNEUMOSPARK_DATA"):
         env.pop(name, None)
     command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1", *args]
