@@ -1,10 +1,13 @@
 """What the Spark tests share: one session, the whole way run once over a tiny corpus, tables compared by content."""
 
+import fcntl
 import hashlib
+import json
 import os
 import shlex
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -104,11 +107,32 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve synthetic patients with a duplicate and two broken files; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("way") / "corpus"
-    write_corpus(folder, PATIENTS)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one run of pytest have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
     return folder
+
+
+def once(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` returns when it fills a folder; the first process that asks does it, others wait and read it."""
+    told = folder.with_suffix(".json")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed half way
+            made = json.dumps(make())
+            told.write_text(made)
+    found: dict[str, Any] = json.loads(told.read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def corpus(shared: Path) -> Path:
+    """Twelve synthetic patients with a duplicate and two broken files; nobody writes into it."""
+    once(shared / "corpus", lambda: write_corpus(shared / "corpus", PATIENTS))
+    return shared / "corpus"
 
 
 class Tables(NamedTuple):
@@ -170,19 +194,32 @@ def tables(spark: SparkSession, tmp_path: Path) -> Tables:
 
 
 @pytest.fixture(scope="session")
-def ingested(spark: SparkSession, corpus: Path) -> Way:
+def ingested(spark: SparkSession, corpus: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     """The way as far as it goes without TensorFlow."""
-    tables = Tables(corpus.parent)
-    summaries = {"ingest": tables.ingest(corpus, *SHARES), "extract": tables.extract()}
-    return Way(corpus, tables, summaries)
+    tables = Tables(shared / "ingested")
+    summaries = once(tables.folder, lambda: {"ingest": tables.ingest(corpus, *SHARES), "extract": tables.extract()})
+    return own_copy(Way(corpus, tables, summaries), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def way(ingested: Way) -> Way:
+def way(ingested: Way, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     """The whole way, features by the trained bundle among it."""
-    tables, steps = ingested.tables, dict(ingested.summaries)
-    steps["train"] = tables.train()
-    steps["features"] = tables.extract("--features", tables.features, "--backbone", tables.bundle)
-    steps["score"] = tables.score(ingested.corpus, tables.bundle)
-    steps["evaluate"] = tables.evaluate()
-    return Way(ingested.corpus, tables, steps)
+    tables = Tables(shared / "way")
+
+    def walk() -> dict[str, Any]:
+        shutil.copytree(ingested.tables.folder, tables.folder)
+        return {
+            **ingested.summaries,
+            "train": tables.train(),
+            "features": tables.extract("--features", tables.features, "--backbone", tables.bundle),
+            "score": tables.score(ingested.corpus, tables.bundle),
+            "evaluate": tables.evaluate(),
+        }
+
+    return own_copy(Way(ingested.corpus, tables, once(tables.folder, walk)), tmp_path_factory)
+
+
+def own_copy(way: Way, tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """The same tables for this process alone: a job locks tables also where it finds nothing to do in them."""
+    folder = tmp_path_factory.mktemp("way") / "tables"
+    return way._replace(tables=Tables(shutil.copytree(way.tables.folder, folder)))
