@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pneumospark.errors import ConfigError, TableError
+from pneumospark.io.drivers import java_class
 from pneumospark.io.files import literal, store_of
 from pneumospark.schemas import ADDED_LATER, FEATURES, PREDICTIONS, PREPARED, STALE
 
@@ -112,7 +113,7 @@ def check(table: DataFrame, schema: StructType, name: str) -> None:
 
 def _parquet(spark: SparkSession, uri: str) -> DataFrame | None:
     """The Parquet files of a folder; None where there is no folder, or where no run has published a file in it yet."""
-    path = spark._jvm.org.apache.hadoop.fs.Path(uri)  # type: ignore[union-attr]
+    path = java_class(spark, "org.apache.hadoop.fs.Path")(uri)
     try:
         path.getFileSystem(spark._jsc.hadoopConfiguration())
     except Py4JJavaError as error:
