@@ -32,7 +32,7 @@ class Mixture:
 def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """As numpy's, on a multiple of 64 bytes, from where TensorFlow takes an array as it lies, without a copy.
 
-    And of Arrow's allocator, which keeps its pages for the next batch: glibc gives them back, and takes each anew.
+    And of Arrow's allocator, which the feed has keep pages for the next batch: glibc gives them back each time.
     """
     return np.frombuffer(pa.allocate_buffer(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
