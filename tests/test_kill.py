@@ -104,8 +104,14 @@ def test_ingest(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Pat
 
 def test_a_machine_that_sleeps(undisturbed: Tables, source: Path, tables: Tables, tmp_path: Path) -> None:
     # Spark's two minutes as six seconds. It is by chance whether an awakened driver counts them before it hears of its
-    # executor, so it sleeps several times.
-    times = ("network.timeout=6s", "storage.blockManagerTimeoutIntervalMs=1s", "executor.heartbeatInterval=1s")
+    # executor, so it sleeps several times. Questions within Spark keep their two minutes: Java times these by a
+    # clock that stands still while Linux is suspended, though not while a process is stopped, as here.
+    times = (
+        "network.timeout=6s",
+        "rpc.askTimeout=120s",
+        "storage.blockManagerTimeoutIntervalMs=1s",
+        "executor.heartbeatInterval=1s",
+    )
     options = (*OPTIONS, *(part for time in times for part in ("--conf", f"spark.{time}")))
     with job("ingest", tmp_path, *ingest_args(source, tables), options=options) as sleepy:
         wait_for(lambda: committed(tables.images), sleepy.said)
