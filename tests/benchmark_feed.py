@@ -59,10 +59,10 @@ def feed_of(given: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def fed(given: argparse.Namespace) -> Iterator[int]:
-    """Images of each pass of the feed."""
+    """Images of each pass of the feed, as the tensors that a training takes."""
     feed, batches = feed_of(given)
     while True:
-        yield sum(len(y) for _, y in batches.as_numpy_iterator())
+        yield sum(int(y.shape[0]) for _, y in batches)
         feed.audit()
 
 

@@ -1,7 +1,9 @@
 """The feed: every epoch gives exactly the rows of its split, and says so when it does not."""
 
+import contextlib
 import hashlib
 import os
+import time
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from petastorm.arrow_reader_worker import ArrowReaderWorker
 from petastorm.workers_pool import EmptyResultError
+from processes import wait_for
 
 from pneumospark.config import TrainConfig
 from pneumospark.errors import ConfigError, LeakError, LostRowsError, TableError
@@ -464,18 +468,22 @@ def test_a_batch_too_small_for_all_shards_is_refused(table: Path) -> None:
 
 
 def test_row_groups_ahead_are_bounded_by_bytes(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, ahead = dataset.make_batch_reader, []
+    whole, read = ArrowReaderWorker._load_rows, []
 
-    def reader(*args: Any, **more: Any) -> Any:
-        ahead.append(more["results_queue_size"])
-        return whole(*args, **more)
+    def load(*args: Any) -> Any:
+        read.append(args)
+        return whole(*args)
 
-    monkeypatch.setattr(dataset, "make_batch_reader", reader)
+    monkeypatch.setattr(ArrowReaderWorker, "_load_rows", load)
     largest = max(group.bytes for group in stock(table).groups["train"])
-    for bound in (3 * largest, largest - 1):
+    for bound, ahead in ((9 * largest, 2), (2 * largest, 2), (2 * largest - 1, 1), (largest - 1, 1)):
         monkeypatch.setattr(dataset, "AHEAD_BYTES", bound)
-        numbers(feed(table).batches(8))
-    assert ahead == [3, 1]
+        read.clear()
+        with contextlib.closing(feed(table)._epoch()) as groups:
+            next(groups)  # and no more is asked for
+            wait_for(lambda ahead=ahead: len(read) >= 1 + ahead)
+            time.sleep(0.1)  # in which one too many would be read
+            assert len(read) == 1 + ahead
 
 
 class Counted(LocalFileSystem):  # type: ignore[misc]

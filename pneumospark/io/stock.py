@@ -1,7 +1,7 @@
 """What a table holds for training, counted without Petastorm: the figures that every epoch is held against."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -146,10 +146,10 @@ def _check_no_leak(rows: pd.DataFrame, uri: str) -> None:
             )
 
 
-def told(rows: pd.DataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def told(rows: pd.DataFrame | Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Labels (n,) and findings (n,) of rows, as a target takes them; findings are the labels where none were read."""
-    labels = rows["label"].to_numpy()
-    return labels, rows["findings"].to_numpy() if "findings" in rows else labels
+    labels = np.asarray(rows["label"])
+    return labels, np.asarray(rows["findings"]) if "findings" in rows else labels
 
 
 def columns_of(target: Target) -> tuple[str, ...]:
