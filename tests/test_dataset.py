@@ -103,6 +103,25 @@ def test_tensorflow_takes_batches_as_they_lie(table: Path, seed: int | None) -> 
     assert {x.ctypes.data % 64 for x, _ in rows._batches(rows._sizes(3, 1), 8)} == {0}
 
 
+def test_batches_are_the_same_however_many_are_handed_over_at_a_time(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, handed = Feed._batches, []
+
+    def counted(self: Feed, sizes: Any, shuffle_rows: int) -> Any:
+        handed.append(len(sizes))
+        return whole(self, sizes, shuffle_rows)
+
+    monkeypatch.setattr(Feed, "_batches", counted)
+    a_batch, passes = 4 * 6, []  # of rows of six bytes
+    for held in (1, a_batch, 3 * a_batch, 100 * a_batch):
+        monkeypatch.setattr(dataset, "HANDED_BYTES", held)
+        passes.append([(x.numpy().tolist(), y.numpy().tolist()) for x, y in feed(table).batches(4, shuffle_rows=8)])
+    assert handed == [8, 8, 3, 1]
+    assert [len(y) for _, y in passes[0]] == [4] * 7 + [2]
+    assert all(batches == passes[0] for batches in passes)
+
+
 def test_validation_comes_in_the_order_of_the_files(table: Path) -> None:
     assert numbers(feed(table, None, "validation").batches(3)) == list(range(40, 48))
 

@@ -24,8 +24,11 @@ from pneumospark.io.remote import Disk, Remote
 from pneumospark.io.shuffle import Mixture, Rows, cut, mixed
 from pneumospark.io.stock import VERSION_COLUMNS, Census, Stock, columns_of, counts, told
 
-AHEAD_BYTES = 256 * 2**20
+AHEAD_BYTES = 128 * 2**20
 """Read ahead of the training at most, in whole row groups: one or two, Petastorm's one worker takes no more."""
+
+HANDED_BYTES = 16 * 2**20
+"""Handed to TensorFlow at a time, in whole batches: eight cost no more than one, and one as much as to read it."""
 
 EVEN = 0.75
 """Rows of the smallest shard by those of the largest from which on Petastorm's own shards are even enough."""
@@ -77,12 +80,15 @@ class Feed:
         kind = tf.float32 if self.stock.column == "features" else tf.uint8
         outputs = () if self.stock.target.is_binary else (len(self.stock.target.outputs),)
         signature = (tf.TensorSpec((None, *self.shape), kind), tf.TensorSpec((None, *outputs), tf.float32))
-        sizes = self._sizes(batch_size, devices)
-        rows = tf.data.Dataset.from_generator(lambda: self._batches(sizes, shuffle_rows), output_signature=signature)
+        sizes = tuple(self._sizes(batch_size, devices))
+        row_bytes = math.prod(self.shape) * kind.size
+        together = max(1, HANDED_BYTES // (batch_size * row_bytes))
+        handed = [sum(sizes[start : start + together]) for start in range(0, len(sizes), together)]
+        rows = tf.data.Dataset.from_generator(lambda: self._batches(handed, shuffle_rows), output_signature=signature)
         options = tf.data.Options()
         # There is nothing to tune, and an epoch's end waits for the tuner, which sleeps for up to a third of a second.
         options.autotune.enabled = False
-        return rows.prefetch(2).with_options(options)
+        return rows.prefetch(1).rebatch(sizes).prefetch(2).with_options(options)
 
     def audit(self, gather: Callable[[str], list[str]] = lambda said: [said]) -> int:
         """How many rows the last finished pass gave; of several shards together, which `gather` lets speak.
