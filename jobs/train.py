@@ -100,9 +100,11 @@ def _train(
     from pneumospark.io.dataset import Feed  # TensorFlow, only where there is work for it
     from pneumospark.learn import network, trainer
     from pneumospark.learn.heads import fitted
+    from pneumospark.learn.memory import keep_freed
     from pneumospark.learn.validated import validated
     from pneumospark.learn.weights import weighted
 
+    keep_freed()
     checkpoint = bundle.Checkpoint(canonical(config.bundle), facts, store)
     saved = checkpoint.saved()
     done = trainer.epochs_done(saved)

@@ -27,8 +27,10 @@ def train_on_workers(
 
     def work(worker: Worker) -> bytes:
         from pneumospark.learn import distributed, trainer
+        from pneumospark.learn.memory import keep_freed
         from pneumospark.learn.weights import weighted
 
+        keep_freed()
         strategy = distributed.strategy(worker.index, worker.addresses, worker.cpus)
         saved, rows = checkpoint.saved(), list[int]()
         shard, done = Shard(worker.index, config.workers), trainer.epochs_done(saved)
