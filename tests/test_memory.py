@@ -8,7 +8,8 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import ctypes, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: no large pages, which would hide it
 if {kept}:
     from pneumospark.learn.memory import keep_freed
     keep_freed()
