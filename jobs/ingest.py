@@ -11,31 +11,21 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import IngestConfig
-from pneumospark.errors import SourceError
 from pneumospark.io.files import Store, canonical, resolve, store_of
-from pneumospark.io.layouts import Layout, patient_key, read_labels, read_second, recognise
+from pneumospark.io.layouts import Layout, patient_key, recognise
 from pneumospark.io.lock import locked
-from pneumospark.io.metering import Meter
 from pneumospark.io.run import Counts, check_quarantined, log, run
 from pneumospark.io.session import session
-from pneumospark.io.tables import FILE_BYTES, SEEN_FOLDER, append, new_run_id, read
-from pneumospark.schemas import IMAGES, LISTED, QUARANTINE, SEEN, UNMATCHED
+from pneumospark.io.tables import FILE_BYTES, append, new_run_id, read
+from pneumospark.pipeline.arrivals import arrived, seen_uri
+from pneumospark.schemas import IMAGES, QUARANTINE, SEEN, UNMATCHED
 from pneumospark.settings import parse
 from pneumospark.split import check_shares
 from pneumospark.tables import labels, paths, quality
-from pneumospark.tables.history import current, refused_now
+from pneumospark.tables.history import current
 from pneumospark.tables.images import Rules, image_row, images, refused
-from pneumospark.tables.sources import (
-    compared,
-    largest,
-    list_files,
-    listings,
-    of_stage,
-    settled,
-    spread,
-    without_known,
-)
-from pneumospark.tables.ties import COLUMNS, ties
+from pneumospark.tables.sources import spread
+from pneumospark.tables.ties import ties
 
 
 def main(argv: list[str] | None = None) -> Counts:
@@ -54,32 +44,10 @@ def main(argv: list[str] | None = None) -> Counts:
 
 
 def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Layout, rules: Rules) -> Counts:
-    root, run_id, show, meter = rules.source, rules.ingest_id, rules.show, Meter(spark, store.read)
+    root, run_id, show = rules.source, rules.ingest_id, rules.show
     images_uri, quarantine_uri = canonical(config.images), canonical(config.quarantine)
     log.info("ingest: listing %s, layout %s", root, layout.name)
-    listed = list_files(spark, root, store.list_folder).where(~F.col("path").isin(list(layout.own_files))).persist()
-    if not (found := listed.count()):
-        raise SourceError(f"--source {root}: expected image files, found none")
-    paths.check_key(listed, rules.patient_key)
-    lookup = labels.lookup(layout.name, read_labels(spark, layout), read_second(spark, layout))
-    if lookup and layout.name == "manifest":
-        labels.check_names(lookup, listed, root)
-    columns = {*LISTED.names, *COLUMNS, "label", "run_id"}
-    # Kept before the first look at it, which would read the whole table a second time.
-    before = current(read(spark, images_uri, IMAGES, missing_ok=True).select(*sorted(columns))).persist()
-    if is_first := not (kept := before.select("path").head()):
-        before = before.unpersist()  # and Spark leaves out the joins with it
-    else:
-        paths.check_kind(kept["path"], show is not str, images_uri)
-    refusals = of_stage(read(spark, quarantine_uri, QUARANTINE, missing_ok=True), "ingest")
-    refusals = settled(refused_now(refusals, before), config.retry_quarantine)
-    done, seen_uri = paths.as_listed(before, listed, show), f"{images_uri}/{SEEN_FOLDER}"
-    seen = paths.as_listed(read(spark, seen_uri, SEEN, missing_ok=True), listed, show)
-    due = without_known(listed, done if is_first else listings(done, seen))
-    due = without_known(due, paths.as_listed(refusals, listed, show))
-    any_folder = layout.name != "dicom" and show is str
-    new, touched = compared(due, done, meter.read, largest(config.max_pixels))
-    new = labels.with_policy(labels.labelled(new, root, lookup, any_folder), config.splits).persist()
+    listed, found, lookup, new, touched, done, before, is_first, meter = arrived(spark, config, store, layout, rules)
     files, count = spread(new, FILE_BYTES)
     log.info("ingest: %d files, %d of them new or changed", found, count)
     if count:
@@ -105,7 +73,7 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
     # The lock keeps others out: what the run found and what it added is the table, which is not read a second time.
     now = current(before.select(*facts).unionAll(added.select(*facts))).drop("path", "run_id").persist()
     if touched and not touched.isEmpty():
-        append(paths.as_shown(touched, show), seen_uri, SEEN, run_id)
+        append(paths.as_shown(touched, show), seen_uri(config), SEEN, run_id)
     quality.check_no_leak(now, ("patient_id", "image_id"), images_uri, advice)
     return {
         "run_id": run_id,

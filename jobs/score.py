@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pneumospark.config import ScoreConfig
-from pneumospark.errors import ConfigError, FoundError, LostRowsError
+from pneumospark.errors import ConfigError, FoundError, LostRowsError, SourceError
 from pneumospark.io import bundle, engine, runs
 from pneumospark.io.files import canonical, resolve, store_of
 from pneumospark.io.gallery import overlay_png
@@ -59,15 +59,24 @@ def main(argv: list[str] | None = None) -> Counts:
     if config.dry_run:
         return {"dry_run": True, "model_id": model.model_id, **planned(job).counts}
     with locked(canonical(config.predictions), store, "score", spark.sparkContext.cancelAllJobs):
-        counts = _score(job, planned(job), new_run_id(config.run_id))
+        plan, run_id, table = planned(job), new_run_id(config.run_id), canonical(config.predictions)
+        cut_off = runs.begin(run_id, table, store)
+        counts = _score(job, plan, run_id, cut_off)
         stages = boot | time.seconds()
         counts |= {"stages": stages, "seconds": round(sum(stages.values()), 1)}
         counts |= {"versions": versions("pyspark", "tensorflow", "numpy", "pillow")}
         error = _found(counts, config)  # it holds these very counts
         counts["exit_code"] = error.exit_code if error else 0
-        runs.record({"job": "score", **counts}, canonical(config.predictions), store, config.summary)
-        if config.drift_page:
-            write_runs_page(canonical(config.drift_page), runs.last(canonical(config.predictions), store), store)
+        runs.record(summary := {"job": "score", **counts}, table, store)
+        try:
+            if config.summary:
+                store.put(canonical(config.summary), runs.as_json(summary))
+            if config.drift_page:
+                write_runs_page(canonical(config.drift_page), runs.last(table, store), store)
+        except SourceError as failure:
+            if not error:
+                raise
+            log.error("score: %s", failure)  # what was found is said now or never: another run finds all known
     if error:
         raise error
     return counts
@@ -84,7 +93,7 @@ def _found(counts: Counts, config: ScoreConfig) -> FoundError | None:
     return None
 
 
-def _score(job: Job, plan: Plan, run_id: str) -> Counts:
+def _score(job: Job, plan: Plan, run_id: str, cut_off: list[str]) -> Counts:
     spark, config, store, model, time = job
     origin, files, touched, found, meter, show = plan
     predictions_uri, quarantine_uri = canonical(config.predictions), canonical(config.quarantine)
@@ -134,8 +143,10 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
             "reasons": quality.counts(refusals, "reason"),
             "again": quality.refused_again(all_refusals, run_id) if quarantined else 0,
         }
-        earlier = (F.col("run_id") > runs.recorded_last(predictions_uri, store)) & ~of_run
-        outcome["unsaid"] = _unsaid(everything.where(earlier), of_stage(all_refusals, "score"))
+        of_killed = F.col("run_id").isin(cut_off)
+        unsaid = {"images": everything, "quarantined": of_stage(all_refusals, "score")}
+        # Of runs that were killed before they could say so: this one finds their files known.
+        outcome["unsaid"] = {name: rows.where(of_killed).count() if cut_off else 0 for name, rows in unsaid.items()}
     with time("drift"):
         # Those of a run that was killed before it could say so among them: it has scored them, so this one does not.
         since = runs.judged_last(predictions_uri, store, model.model_id)
@@ -144,13 +155,6 @@ def _score(job: Job, plan: Plan, run_id: str) -> Counts:
     if scored + quarantined != found["to_score"]:
         raise LostRowsError(f"score: expected {found['to_score']} rows and refusals, got {scored} and {quarantined}")
     return {"run_id": run_id, "model_id": model.model_id, "engine": runs_on, **found, **outcome, **meter.counts()}
-
-
-def _unsaid(scored: DataFrame, refusals: DataFrame) -> dict[str, int]:
-    """What runs that were killed before they could say so had `scored` and refused: this run finds it known."""
-    images = {row["run_id"]: row["count"] for row in scored.groupBy("run_id").count().collect()}
-    refused_then = refusals.where(F.col("run_id").isin(list(images))).count() if images else 0
-    return {"images": sum(images.values()), "quarantined": refused_then}
 
 
 def _drift(table: DataFrame, reference: dict[str, Any] | None, config: ScoreConfig) -> dict[str, Any]:

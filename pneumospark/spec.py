@@ -8,7 +8,7 @@ from typing import Any
 from pneumospark.errors import ConfigError
 
 FITS = ("stretch", "pad")
-ALGORITHM = 2
+ALGORITHM = 3
 """Raise this when `pixels.decode` or `pixels.prepare` would give other pixels for the same file and the same spec."""
 
 

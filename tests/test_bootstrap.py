@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pneumospark.learn import bootstrap
-from pneumospark.learn.bootstrap import Curve, Terms, bounds, draw
+from pneumospark.learn.bootstrap import Curve, Terms, bounds, draw, mirrored
 from pneumospark.learn.intervals import wilson
 from pneumospark.learn.metrics import metrics
 
@@ -70,6 +70,22 @@ def test_a_seed_draws_the_same_whatever_the_parts(monkeypatch):
     parts = draw(*args, Terms(resamples=30))
     assert all(np.allclose(whole[name], parts[name], rtol=1e-12) for name in whole) and len(whole["recall"]) == 30
     assert not np.array_equal(whole["recall"], other["recall"])
+
+
+def test_the_interval_of_a_calibration_error_reaches_down_to_the_truth():
+    """Of probabilities that are right by construction it is 0; plain percentiles are all above that."""
+    lows = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        probability = random.uniform(size=600)
+        truth = (random.uniform(size=600) < probability).astype(int)
+        found = metrics(truth, probability, 0.5, np.arange(600) // 2, Terms(resamples=200))
+        low, high = found["bootstrap"]["intervals"]["ece"]
+        assert 0 <= low <= found["ece"] <= high
+        lows.append(low)
+        assert bounds(draw(truth, probability, 0.5, np.arange(600) // 2, Terms(resamples=200)))["ece"][0] > 0
+    assert lows.count(0) > 10
+    assert mirrored([0.1, 0.3], 0.2) == pytest.approx([0.1, 0.3]) and mirrored(None, 0.2) is None
 
 
 def test_no_interval_where_there_is_none_to_have():

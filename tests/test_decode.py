@@ -322,6 +322,8 @@ def test_the_table_of_levels_gives_what_each_pixel_would(data: st.DataObject) ->
     tags |= data.draw(st.sampled_from([{}, {"RescaleSlope": -0.5, "RescaleIntercept": 100}]))
     header = dcmread(BytesIO(images.dicom(stored, BitsStored=bits, **tags)))
     shown = apply_windowing(apply_modality_lut(stored, header), header)
+    if "RescaleSlope" in tags:  # pydicom's is the negative then: see the test below
+        shown = -shown
     expected = np.rint((shown - shown.min()) * (65535 / (np.ptp(shown) or 1)))
     np.testing.assert_array_equal(decode(images.dicom(stored, BitsStored=bits, **tags)).pixels, expected)
 
@@ -334,6 +336,16 @@ def test_window_and_rescale_are_applied_in_this_order() -> None:
     # PS3.3 C.11.2.1.2.1: black up to 0, white above 2000; so 500 and 1500 as stored
     expected = np.clip((stored * 2.0 - 1000) / 2000, 0, 1) * 65535
     assert np.abs(decode(content).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_a_negative_slope_turns_the_picture_with_and_without_a_window(function: str) -> None:
+    """The largest stored value is the lowest rescaled one: black, as a window's low end is (PS3.3, C.11.2.1.2)."""
+    stored = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    tags = {"BitsStored": 12, "RescaleSlope": -1, "RescaleIntercept": 4095}
+    for window in ({}, {"WindowCenter": 2048, "WindowWidth": 4096, "VOILUTFunction": function}):
+        pixels = decode(images.dicom(stored, **tags, **window)).pixels.ravel()
+        assert pixels[0] == 65535 and pixels[-1] == 0 and (np.diff(pixels.astype(int)) < 0).all()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Drift: quiet where nothing has changed, however few the images, and loud where something has."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -214,10 +213,18 @@ def test_runs_are_read_in_order_and_one_that_was_cut_off_is_left_out(tmp_path: P
     table = f"file://{tmp_path}/predictions"
     assert runs.last(table, Store(), 5) == []
     for number in (2, 0, 1):
-        runs.record(a_run(number, []), table, Store(), also=f"{tmp_path}/out.json")
+        runs.record(a_run(number, []), table, Store())
     (tmp_path / "predictions/_runs/r20261124T1900.json").write_text('{"run_id": "r2026')
     assert runs.last(table, Store(), 3) == [a_run(1, []), a_run(2, [])]
-    assert json.loads((tmp_path / "out.json").read_text()) == a_run(1, [])
+
+
+def test_a_run_that_never_told_is_known_to_the_next_ones_until_one_of_them_has(tmp_path: Path) -> None:
+    table = f"file://{tmp_path}/predictions"
+    first, second, third, fourth = (str(a_run(number, [])["run_id"]) for number in range(4))
+    assert [runs.begin(run, table, Store()) for run in (first, second, second)] == [[], [first], [first]]
+    assert runs.begin(third, table, Store()) == [first, second]
+    runs.record(a_run(2, []), table, Store())
+    assert runs.begin(fourth, table, Store()) == []
 
 
 def test_the_run_judged_last_is_of_this_model_or_before_all_that_are_looked_at(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pneumospark.errors import DecodeError, SourceError
+from pneumospark.errors import ConfigError, DecodeError, SourceError
 from pneumospark.io import files
 from pneumospark.io.dataset import _petastorm_url
 from pneumospark.io.files import Entry, Store, canonical, plain, resolve, scheme_of
@@ -197,6 +197,8 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     [
         ("/data/x rays/", "file:///data/x rays"),
         ("file:/data/x", "file:///data/x"),
+        ("FILE:/data/x", "file:///data/x"),
+        ("/data/hdfs:/x", "file:///data/hdfs:/x"),
         ("file:///data/x/", "file:///data/x"),
         ("FILE:///data//x", "file:///data/x"),
         ("/", "file:///"),
@@ -212,6 +214,12 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_the_canonical_form(uri: str, expected: str) -> None:
     assert canonical(uri) == expected
     assert canonical(expected) == expected
+
+
+@pytest.mark.parametrize("uri", ["hdfs:/tables/x", "s3a:/bucket/x", "HDFS:/x"])
+def test_one_slash_behind_a_scheme_is_no_folder_of_this_machine(uri: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{uri}: expected two slashes behind the scheme, as in \w+://HOST/FOLDER"):
+        canonical(uri)
 
 
 def test_plain_paths_are_of_the_working_directory_and_of_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

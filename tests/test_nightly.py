@@ -189,9 +189,10 @@ def test_statistics_of_the_pixels_are_kept(way: Way) -> None:
     assert all(tuple(row) == PIXEL_FACTS and 0 < row["mean"] < 255 for row in found)
 
 
-def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables, tmp_path: Path) -> None:
+@pytest.mark.parametrize("good", [3, 0])
+def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables, tmp_path: Path, good: int) -> None:
     """It finds those files known, and would end with 0: nobody would hear of a broken export."""
-    files = {f"good-{n}.png": images.png(GREY // (n + 2)) for n in range(3)} | {
+    files = {f"good-{n}.png": images.png(GREY // (n + 2)) for n in range(good)} | {
         f"bad-{n}.png": b"%d" % n for n in range(12)
     }
     source = write(tmp_path / "s", files)
@@ -200,6 +201,16 @@ def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables,
         patch.setattr("pneumospark.io.runs.record", lambda *_: 1 / 0)
         assert run("score", lambda: tables.score_from(*score)) == 70
     assert [run("score", lambda: tables.score_from(*score)) for _ in range(2)] == [3, 0]
+
+
+def test_what_was_found_is_said_though_the_page_cannot_be_written(way: Way, tables: Tables, tmp_path, capsys) -> None:
+    (tmp_path / "no-folder").write_text("")
+    source = write(tmp_path / "s", {f"bad-{n}.png": b"%d" % n for n in range(12)})
+    places = ("--bundle", way.tables.bundle, "--drift", "off", "--drift-page", tmp_path / "no-folder/runs.html")
+    assert run("score", lambda: tables.score_from("--source", source, *places)) == 3
+    assert "no-folder/runs.html: cannot be written" in capsys.readouterr().err
+    (source / "good.png").write_bytes(images.png(GREY))
+    assert run("score", lambda: tables.score_from("--source", source, *places)) == 1
 
 
 def test_files_that_can_never_be_read_are_news_once(way: Way, tables: Tables, tmp_path: Path, capsys) -> None:

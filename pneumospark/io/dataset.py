@@ -74,7 +74,7 @@ class Feed:
         """x (n, *shape) and y (n,) float32 of 0 normal or 1 pneumonia; a pass over it is an epoch.
 
         For a target of k outputs y is (n, k), UNKNOWN where nobody knows.
-        n is `batch_size`, or the next smaller number with which the last batch, too, has a row for each of `devices`;
+        n is `batch_size`, or the next smaller number with which each of `devices` has a row of the last batch, too;
         of several shards the batches that are n-th in each have `batch_size` rows together at most.
         """
         kind = tf.float32 if self.stock.column == "features" else tf.uint8
@@ -230,9 +230,10 @@ def _matrix(column: pa.ChunkedArray, stock: Stock) -> NDArray[Any]:
 
 
 def _fitting(batch_size: int, rows: int, devices: int) -> int:
-    # MirroredStrategy gives a device no rows where a batch has fewer rows than devices: batch normalisation then fails
+    # MirroredStrategy cuts a batch into parts of n / devices rows, rounded up: with 21 rows the eighth device has none,
+    # and batch normalisation fails.
     for size in range(batch_size, devices - 1, -1):
-        if not 0 < rows % size < devices:
+        if all((devices - 1) * math.ceil(n / devices) < n for n in (size, rows % size or size)):
             return size
     raise ConfigError(
         f"train.batch_size: expected one that gives each of {devices} devices a row of every batch of {rows} rows, "

