@@ -366,7 +366,7 @@ def small(shape: tuple[int, ...]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch_size", "devices"), [(33, 32, 2), (30, 7, 4), (17, 8, 2), (8, 5, 4), (64, 32, 8), (4277, 32, 8)]
+    ("rows", "batch_size", "devices"), [(33, 32, 2), (36, 7, 4), (17, 8, 2), (8, 5, 4), (64, 32, 8), (4277, 32, 8)]
 )
 def test_each_device_has_a_row_of_each_batch(rows: int, batch_size: int, devices: int) -> None:
     size = dataset._fitting(batch_size, rows, devices)
@@ -382,6 +382,8 @@ def test_batches_that_no_size_fits_are_refused(table: Path) -> None:
         ConfigError, match=r"train.batch_size: expected one that gives each of 4 devices a row .*, got 3"
     ):
         feed(table).batches(3, devices=4)
+    with pytest.raises(ConfigError, match="of 4 devices a row of every batch of 30 rows, got 7"):
+        dataset._fitting(7, 30, 4)
     assert [len(y) for _, y in feed(table).batches(29, devices=2)] == [28, 2]
 
 
