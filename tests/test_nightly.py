@@ -203,12 +203,12 @@ def test_what_a_killed_run_refused_is_said_by_the_next(way: Way, tables: Tables,
     assert [run("score", lambda: tables.score_from(*score)) for _ in range(2)] == [3, 0]
 
 
-def test_what_was_found_is_said_though_the_page_cannot_be_written(way: Way, tables: Tables, tmp_path, capsys) -> None:
+def test_what_was_found_is_said_though_the_page_cannot_be_written(way: Way, tables: Tables, tmp_path, caplog) -> None:
     (tmp_path / "no-folder").write_text("")
     source = write(tmp_path / "s", {f"bad-{n}.png": b"%d" % n for n in range(12)})
     places = ("--bundle", way.tables.bundle, "--drift", "off", "--drift-page", tmp_path / "no-folder/runs.html")
     assert run("score", lambda: tables.score_from("--source", source, *places)) == 3
-    assert "no-folder/runs.html: cannot be written" in capsys.readouterr().err
+    assert "no-folder/runs.html: cannot be written" in caplog.text
     (source / "good.png").write_bytes(images.png(GREY))
     assert run("score", lambda: tables.score_from("--source", source, *places)) == 1
 
