@@ -72,7 +72,7 @@ def test_a_card_says_what_the_facts_say() -> None:
         "- keras 3.15.1",
         "pre-trained backbone, `keras:Some`",
         "the mean of 2 models, `7f3a`, `00ff`",
-        "90 images, the area under the ROC curve is 0.900 (95 %: undefined)",
+        "90 images, the area under the ROC curve is 0.900 (95 % by DeLong, images taken for independent: undefined)",
         "that trivial model has 0.968",
         "- patients `IM-…` against all of the other class: 0.950 (0.910 to 0.980), 30 images",
         "not for diagnosis",
