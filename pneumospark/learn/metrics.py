@@ -49,9 +49,6 @@ def metrics(
         "specificity": (tn, tn + fp),
     }
     both, others = _has_both(truth), _others(truth, probability, threshold, terms)
-    bootstrap = None if patients is None else _bootstrap(truth, probability, threshold, patients, terms)
-    if bootstrap and bootstrap["intervals"]:
-        bootstrap["intervals"]["ece"] = mirrored(bootstrap["intervals"]["ece"], others["ece"])
     return {
         "n": len(truth),
         "positives": tp + fn,
@@ -69,7 +66,7 @@ def metrics(
             **{name: wilson(*counts) for name, counts in proportions.items()},
             "roc_auc": delong(truth, probability),
         },
-        "bootstrap": bootstrap,
+        "bootstrap": None if patients is None else _bootstrap(truth, probability, others, threshold, patients, terms),
     }
 
 
@@ -152,11 +149,19 @@ def _others(truth: Truth, probability: Floats, threshold: float, terms: Terms) -
 
 
 def _bootstrap(
-    truth: Truth, probability: Floats, threshold: float, patients: npt.ArrayLike, terms: Terms
+    truth: Truth,
+    probability: Floats,
+    others: dict[str, float | None],
+    threshold: float,
+    patients: npt.ArrayLike,
+    terms: Terms,
 ) -> dict[str, Any]:
     drawn = draw(truth, probability, threshold, patients, terms)
+    intervals = bounds(drawn) if drawn else {}
+    if intervals:
+        intervals["ece"] = mirrored(intervals["ece"], others["ece"])
     found = {"patients": len(np.unique(np.asarray(patients))), "resamples": terms.resamples, "seed": terms.seed}
-    return found | {"intervals": bounds(drawn) if drawn else {}}
+    return found | {"intervals": intervals}
 
 
 def _number(value: float) -> float | None:

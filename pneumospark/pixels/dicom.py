@@ -218,8 +218,16 @@ def _rescaled(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
     """The Modality LUT or rescale (PS3.3, C.11.1); an empty element counts as absent."""
     if header.get("ModalityLUTSequence"):
         return _looked_up(values, header.ModalityLUTSequence[0], header)
+    rescale = _rescale(header)
+    return values * rescale[0] + rescale[1] if rescale else values
+
+
+def _rescale(header: Dataset) -> tuple[float, float] | None:
+    """Slope and intercept; None where the header has not both, or a Modality LUT, which goes before them."""
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
-    return values if slope is None or intercept is None else values * float(slope) + float(intercept)
+    if header.get("ModalityLUTSequence") or slope is None or intercept is None:
+        return None
+    return float(slope), float(intercept)
 
 
 def _windowed(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
@@ -230,14 +238,8 @@ def _windowed(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:
         return values
     shown = np.asarray(apply_windowing(values, header))
     # pydicom takes the ends of the stored range, rescaled, in that order: by a negative slope the first would be white.
-    is_negative = not header.get("ModalityLUTSequence") and _slope(header) < 0
-    return -shown if is_negative else shown
-
-
-def _slope(header: Dataset) -> float:
-    """Of the rescale; 1 where there is none."""
-    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
-    return 1.0 if slope is None or intercept is None else float(slope)
+    rescale = _rescale(header)
+    return -shown if rescale and rescale[0] < 0 else shown
 
 
 def _looked_up(values: npt.NDArray[Any], lut: Dataset, header: Dataset) -> npt.NDArray[Any]:
