@@ -26,6 +26,7 @@ with DAG(
         conn_id="spark_default",
         spark_binary=f"{HOME}/.venv/bin/spark-submit",  # not that of another Spark on this machine
         # properties_file=f"{HOME}/conf/s3a.conf",  # for S3; with spark.jars.ivy, a folder that this user may write
+        conf={"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"},  # see OPERATIONS.md, Sizing
         application=f"{HOME}/jobs/score.py",
         name="pneumospark score",
         application_args=["--config", os.environ.get("PNEUMOSPARK_CONFIG", "/etc/pneumospark/pipeline.toml")],

@@ -8,6 +8,7 @@ The bundle must have a form for OpenVINO, which all but the notebook use. Ray Da
 their own (see tests/contenders.py); without --python they are left out. With --s3 the files lie on an S3 server of
 their own, on this machine, and only the ways that read files take part. Seconds count from where each is ready for
 work: our session and the notebook's are up, the loop's processes are there, Ray is started. Loading the network counts.
+Our session's Java has the option of conf/pneumospark-score.service.
 """
 
 import argparse
@@ -92,8 +93,8 @@ def main() -> None:
     ways = [way for way in given.ways if (given.python or way not in APART) and (way in ON_S3 or not given.s3)]
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
-        f"--master local[{CORES}] --driver-memory 4g --conf spark.ui.enabled=false "
-        "--conf spark.ui.showConsoleProgress=false pyspark-shell"
+        f"--master local[{CORES}] --driver-memory 4g --driver-java-options -XX:TieredStopAtLevel=1 "
+        "--conf spark.ui.enabled=false --conf spark.ui.showConsoleProgress=false pyspark-shell"
     )
     from pneumospark.io.session import session
 

@@ -439,7 +439,7 @@ def test_a_manifest_of_something_else_is_refused(spark: SparkSession, row, colum
         labels.lookup("manifest", spark.createDataFrame([row], columns), None)
 
 
-def test_nih_lists_tell_labels_and_the_test(tables: Tables, tmp_path: Path) -> None:
+def test_nih_lists_tell_labels_and_the_test(tables: Tables, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table = "Image Index,Finding Labels,Patient ID\n" + "".join(
         f"0000000{n}_000.png,{finding},{n}\n"
         for n, finding in enumerate(("No Finding", "Infiltration|Pneumonia", "Mass", "No Finding"))
@@ -452,6 +452,7 @@ def test_nih_lists_tell_labels_and_the_test(tables: Tables, tmp_path: Path) -> N
     assert [row["patient_id"] for row in found] == ["nih-0", "nih-1", "nih-2"]
     assert [row["split"] == "test" for row in found] == [False, True, False]
     assert (summary["files"], summary["labels_without_file"], summary["quarantined"]) == (3, 1, 0)
+    assert f"do their names agree? See file://{tables.quarantine}/_unmatched" in caplog.text
 
 
 RSNA = "patientId,x,y,width,height,Target\na,1,2,3,4,1\na,5,6,7,8,1\nb,,,,,0\nc,,,,,0\ngone,,,,,0\n"

@@ -49,7 +49,8 @@ def test_systemd() -> None:
     service, timer = unit("pneumospark-score.service"), unit("pneumospark-score.timer")
     command, *words = service["Service"]["ExecStart"].split()
     assert command == f"{HOME}.venv/bin/spark-submit"
-    assert_starts_score(words)
+    assert words[:2] == ["--driver-java-options", "-XX:TieredStopAtLevel=1"]
+    assert_starts_score(words[2:])
     assert service["Service"]["Type"] == "oneshot" and "Restart" not in service["Service"]
     assert timer["Timer"]["Persistent"] == "true"
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.ndimage import label
 
 from pneumospark.pixels.prepare import fitted
 from pneumospark.spec import ImageSpec
@@ -41,6 +40,8 @@ def hottest(heat: npt.NDArray[np.float32], spec: ImageSpec, width: int, height: 
     `heat` is (h, w), 0 to 1, over an image of the spec; `width` and `height` are those of the picture, as shown: where
     the spec pads it, the box is cut at its borders (and None where all of it lies on the padding).
     """
+    from scipy.ndimage import label  # half a second in every worker of a score that explains nothing
+
     full = smooth(heat, spec.height, spec.width)
     if not full.any():
         return None
