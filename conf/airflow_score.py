@@ -6,11 +6,13 @@ the job asks from this machine (client mode), where its settings lie. PNEUMOSPAR
 
 import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import DAG
 
 HOME = os.environ.get("PNEUMOSPARK_HOME", "/opt/pneumospark")
+SPARK_HOME = next(map(str, Path(HOME).glob(".venv/lib/python3*/site-packages/pyspark")), "")
 
 with DAG(
     dag_id="pneumospark_score",
@@ -34,6 +36,6 @@ with DAG(
         env_vars={
             "PYSPARK_PYTHON": f"{HOME}/.venv/bin/python",
             "PYSPARK_DRIVER_PYTHON": f"{HOME}/.venv/bin/python",
-            "SPARK_HOME": "",
+            "SPARK_HOME": SPARK_HOME,  # an empty one would be taken for the root folder
         },
     )

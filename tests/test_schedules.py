@@ -3,9 +3,12 @@
 import ast
 import configparser
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +79,23 @@ def test_airflow() -> None:
     assert settings["spark_binary"] == "f'{HOME}/.venv/bin/spark-submit'"
     dag = {word.arg: ast.unparse(word.value) for word in calls["DAG"].keywords}
     assert (dag["catchup"], dag["max_active_runs"]) == ("False", "1")
+
+
+def test_airflow_starts_the_spark_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Spark the one that runs Airflow has. Airflow stands aside: its packages do not go with TensorFlow's."""
+    given = {}
+    operator = SimpleNamespace(SparkSubmitOperator=given.update)
+    path = "airflow.providers.apache.spark.operators.spark_submit"
+    for name in (path.rsplit(".", count)[0] for count in range(1, 5)):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, path, operator)
+    monkeypatch.setitem(sys.modules, "airflow.sdk", SimpleNamespace(DAG=lambda **_: nullcontext()))
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    monkeypatch.setenv("PNEUMOSPARK_HOME", str(tmp_path))
+    runpy.run_path(str(ROOT / "conf" / "airflow_score.py"))
+    env = {"PATH": "/usr/bin:/bin", "SPARK_HOME": "/opt/another-spark", **given["env_vars"]}
+    done = subprocess.run([given["spark_binary"], "--version"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"version {PINS['pyspark']}" in done.stderr, done.stderr
 
 
 def test_compose_and_images_are_of_one_version() -> None:
