@@ -68,7 +68,8 @@ def _ingest(spark: SparkSession, config: IngestConfig, store: Store, layout: Lay
         quality.check_all_accounted(still, "ingest")
     unmatched = labels.unmatched(lookup, listed, root).persist() if lookup else None
     if unmatched and count and not unmatched.isEmpty():
-        append(paths.as_shown(unmatched, show), uri := f"{quarantine_uri}/_unmatched", UNMATCHED, run_id)
+        uri = f"{quarantine_uri}/_unmatched"
+        append(paths.as_shown(unmatched, show), uri, UNMATCHED, run_id)
         log.warning("ingest: files without a label, or labels without a file: do their names agree? See %s", uri)
     advice = "Into a new table: other --splits, or one of two files of equal bytes taken away."
     # The lock keeps others out: what the run found and what it added is the table, which is not read a second time.

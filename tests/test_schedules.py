@@ -1,6 +1,5 @@
 """What starts jobs by itself names what is there: jobs, flags, images, and fields that their readers know."""
 
-import ast
 import configparser
 import re
 import runpy
@@ -70,31 +69,27 @@ def test_kubernetes() -> None:
     assert memory_bytes(executor["memoryOverhead"]) >= executor["cores"] * WORKER
 
 
-def test_airflow() -> None:
-    tree = ast.parse((ROOT / "conf" / "airflow_score.py").read_text())
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    calls = {call.func.id: call for call in found if isinstance(call.func, ast.Name)}
-    settings = {word.arg: ast.unparse(word.value) for word in calls["SparkSubmitOperator"].keywords}
-    assert settings["application"] == "f'{HOME}/jobs/score.py'" and "'--config'" in settings["application_args"]
-    assert settings["spark_binary"] == "f'{HOME}/.venv/bin/spark-submit'"
-    dag = {word.arg: ast.unparse(word.value) for word in calls["DAG"].keywords}
-    assert (dag["catchup"], dag["max_active_runs"]) == ("False", "1")
+def test_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts this checkout's Spark, whichever the one that runs Airflow has.
 
-
-def test_airflow_starts_the_spark_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever Spark the one that runs Airflow has. Airflow stands aside: its packages do not go with TensorFlow's."""
-    given = {}
-    operator = SimpleNamespace(SparkSubmitOperator=given.update)
+    Airflow's own packages do not go with TensorFlow's, so what the DAG gives it is caught, and started here.
+    """
+    task: dict[str, Any] = {}
+    dag: dict[str, Any] = {}
     path = "airflow.providers.apache.spark.operators.spark_submit"
     for name in (path.rsplit(".", count)[0] for count in range(1, 5)):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, path, operator)
-    monkeypatch.setitem(sys.modules, "airflow.sdk", SimpleNamespace(DAG=lambda **_: nullcontext()))
+    monkeypatch.setitem(sys.modules, path, SimpleNamespace(SparkSubmitOperator=task.update))
+    sdk = SimpleNamespace(DAG=lambda **given: nullcontext(dag.update(given)))
+    monkeypatch.setitem(sys.modules, "airflow.sdk", sdk)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     monkeypatch.setenv("PNEUMOSPARK_HOME", str(tmp_path))
     runpy.run_path(str(ROOT / "conf" / "airflow_score.py"))
-    env = {"PATH": "/usr/bin:/bin", "SPARK_HOME": "/opt/another-spark", **given["env_vars"]}
-    done = subprocess.run([given["spark_binary"], "--version"], env=env, capture_output=True, text=True, check=False)
+    assert_starts_score([task["application"].replace(f"{tmp_path}/", HOME), *task["application_args"]])
+    assert task["spark_binary"] == f"{tmp_path}/.venv/bin/spark-submit"
+    assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
+    env = {"PATH": "/usr/bin:/bin", "SPARK_HOME": "/opt/another-spark", **task["env_vars"]}
+    done = subprocess.run([task["spark_binary"], "--version"], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and f"version {PINS['pyspark']}" in done.stderr, done.stderr
 
 
